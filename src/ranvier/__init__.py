@@ -1,0 +1,1 @@
+"""Ranvier: spiking neural networks on PyTorch."""

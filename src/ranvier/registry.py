@@ -1,0 +1,56 @@
+"""A name-to-object table whose failures explain themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from ranvier.errors import ArgumentError, UnknownNameError, nearest
+
+V = TypeVar("V")
+
+
+class Registry(Mapping[str, V], Generic[V]):
+    """Names to classes or functions of one `kind` ("neuron", "encoder", ...)."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, V] = {}
+
+    def register(self, name: str) -> Callable[[V], V]:
+        """Decorator that adds its target under `name`; a second, different entry under a name is an error."""
+
+        def add(entry: V) -> V:
+            if name in self._entries:
+                raise ArgumentError(f"{self.kind} {name!r} is already registered; choose another name")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def __getitem__(self, name: str) -> V:
+        try:
+            return self._entries[name]
+        except (KeyError, TypeError):
+            raise UnknownNameError(f"unknown {self.kind} {name!r}{nearest(str(name), self._entries)}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def check_keywords(target: Callable[..., Any], given: Mapping[str, Any], what: str) -> None:
+    """Raise `ArgumentError` for the first keyword in `given` that `target` does not take, naming the nearest one."""
+    parameters = inspect.signature(target).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"]
+    for keyword in given:
+        if keyword not in known:
+            raise ArgumentError(f"{what} takes no argument {keyword!r}{nearest(keyword, known)}")
