@@ -1,0 +1,65 @@
+"""Figures as people read them: three significant digits, a unit with its prefix, a mean with its spread."""
+
+from __future__ import annotations
+
+from ranvier.bench.summary import Spread
+
+MISSING = "–"
+
+
+def percent(spread: Spread | None) -> str:
+    """`96.42 ± 0.31` for fractions in [0, 1]; a single seed has no spread."""
+    if spread is None:
+        return MISSING
+    mean = f"{100 * spread.mean:.2f}"
+    return mean if spread.sd is None else f"{mean} ± {100 * spread.sd:.2f}"
+
+
+def engineering(value: float | None, unit: str = "") -> str:
+    """`1.23 M`: three digits, and the unit with the prefix that fits, from pico to tera."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return f"0 {unit}".strip()
+    prefixes = (
+        ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9), ("p", 1e-12),
+    )  # fmt: skip
+    for prefix, scale in prefixes:
+        if abs(value) >= scale * 0.9995:
+            return f"{significant(value / scale)} {prefix}{unit}".strip()
+    return f"{value:.2e} {unit}".strip()
+
+
+def energy(picojoules: float | None) -> str:
+    """Picojoules with the prefix that fits."""
+    return engineering(None if picojoules is None else picojoules * 1e-12, "J")
+
+
+def seconds(value: float | None) -> str:
+    """`12.3 s`, `4 min 05 s` or `2 h 10 min`."""
+    if value is None:
+        return MISSING
+    if value < 60:
+        return f"{significant(value)} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def milliseconds(value: float | None) -> str:
+    """`0.52 ms`."""
+    return MISSING if value is None else f"{significant(value)} ms"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with three significant digits and no exponent."""
+    rounded = float(f"{value:.{digits}g}")
+    size = abs(rounded)
+    decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{rounded:.{decimals}f}"
+
+
+def mean(spread: Spread | None) -> float | None:
+    """The mean, where there is one."""
+    return None if spread is None else spread.mean

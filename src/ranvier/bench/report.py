@@ -1,0 +1,176 @@
+"""The report: a folder of static pages that needs no server, no network and no script to be read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ranvier.bench import charts, quantity
+from ranvier.bench.picture import data_uri
+from ranvier.bench.result import (
+    Failure,
+    Result,
+    Sample,
+    read_failure,
+    read_result,
+    write_text,
+)
+from ranvier.bench.suite import slug
+from ranvier.bench.summary import Board, Row, Spread, summarise
+from ranvier.errors import DataError
+from ranvier.extras import require
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+MANIFEST = "suite.json"
+
+
+class Manifest(BaseModel):
+    """What the latest run in a folder asked for: the pages show these cells and leave older files aside."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    version: int
+    title: str
+    description: str = ""
+    budget_minutes: float
+    source: str
+    run_ids: list[str] = Field(default_factory=list)
+    wall_s: float | None = None
+
+
+def read_manifest(out: Path) -> Manifest | None:
+    """The manifest of a results folder, or `None` where there is none."""
+    path = out / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a valid manifest ({' '.join(str(error).split())[:200]})") from error
+
+
+def load(out: str | Path, manifest: Manifest | None = None) -> tuple[list[Result], list[Failure], int]:
+    """Results and failures of a folder, and how many result files the manifest leaves aside."""
+    folder = Path(out)
+    wanted = set(manifest.run_ids) if manifest else None
+    results = [read_result(path) for path in sorted((folder / "results").glob("*.json"))]
+    failures = [read_failure(path) for path in sorted((folder / "errors").glob("*.json"))]
+    shown = [result for result in results if wanted is None or result.run_id in wanted]
+    failed = [failure for failure in failures if wanted is None or failure.run_id in wanted]
+    return shown, failed, len(results) - len(shown)
+
+
+def build(out: str | Path) -> Path:
+    """Write `index.html` and `models/*.html` for the results in `out`; returns the path of `index.html`.
+
+    Raises `DataError` when the folder has neither results nor failures, or a file in it is not valid.
+    """
+    folder = Path(out)
+    manifest = read_manifest(folder)
+    results, failures, aside = load(folder, manifest)
+    if not results and not failures:
+        raise DataError(f"{folder}: no results to report; expected files in {folder / 'results'}")
+    boards = summarise(results)
+    for board in boards:
+        for row in board.rows:
+            row.page = f"models/{page_id(row)}.html"
+    environment = _environment()
+    shared = {
+        "manifest": manifest, "boards": boards, "q": quantity,
+        "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "title": manifest.title if manifest else "Benchmark",
+    }  # fmt: skip
+    pages: dict[Path, str] = {}
+    template = environment.get_template("model.html.j2")
+    for board in boards:
+        for row in board.rows:
+            pages[folder / row.page] = template.render(**shared, **_model_context(board, row), root="../")
+    index = folder / "index.html"
+    plots = {board.title: (charts.pareto(board.rows), charts.pareto(board.rows, 400, 380)) for board in boards}
+    machines = sorted({_machine(result) for result in results})
+    for path, html in pages.items():
+        write_text(path, html)
+    # the index comes last, so that it never links to a page that is not there
+    write_text(index, environment.get_template("index.html.j2").render(
+        **shared, failures=failures, aside=aside, plots=plots, machines=machines, cells=len(results), root="",
+    ))  # fmt: skip
+    for stale in (folder / "models").glob("*.html"):
+        if stale not in pages:
+            stale.unlink()
+    return index
+
+
+def page_id(row: Row) -> str:
+    """The name of a row's page: readable, unique, and safe whatever the label holds."""
+    return f"{slug(row.first.task.name)}-{slug(row.label)}-{row.key[:8]}"
+
+
+def _environment() -> Environment:
+    jinja2 = require("jinja2", extra="report")
+    environment: Environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals.update(  # pyright: ignore[reportUnknownMemberType]
+        script=charts.Markup(script),
+        style=charts.Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        # only this very script may run: text that slipped through the escaping would still be dead
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'",
+    )
+    return environment
+
+
+def _machine(result: Result) -> str:
+    env = result.env
+    return f"{env.processor}, {env.cores} cores, {env.device}, Python {env.python}, PyTorch {env.torch}"
+
+
+def _model_context(board: Board, row: Row) -> dict[str, Any]:
+    import yaml
+
+    results = row.results
+    figures: list[tuple[str, Any, str]] = [
+        ("Accuracy", charts.accuracy_curves(results), "Mean over seeds; the band runs from the lowest to the highest."),
+        ("Loss", charts.loss_curves(results), "Mean over seeds; the band runs from the lowest to the highest."),
+        ("Accuracy by time step", charts.step_curve(results), "Test accuracy when reading stops after t steps."),
+    ]
+    sample = next((result.sample for result in results if result.sample is not None), None)
+    return {
+        "board": board, "row": row, "results": results, "first": row.first,
+        "figures": [figure for figure in figures if figure[1] is not None],
+        "rates": firing_rates(results), "sample": sample, "picture": _picture(sample),
+        "rasters": [(entry, charts.raster(entry), charts.raster(entry, 330)) for entry in sample.rasters]
+        if sample else [],
+        "config": yaml.safe_dump(row.first.config, sort_keys=False, allow_unicode=True),
+        "command": shlex.join(["ranvier", "train", f"recipes/{row.first.run_id}.yaml"]),
+        "machine": sorted({_machine(result) for result in results}),
+        "notes": sorted({note for result in results for note in result.notes}),
+    }  # fmt: skip
+
+
+def _picture(sample: Sample | None) -> str | None:
+    return data_uri(sample.image) if sample is not None else None
+
+
+def firing_rates(results: Sequence[Result]) -> list[tuple[str, Spread]]:
+    """Spikes a neuron and step, per neuron layer, over the seeds."""
+    collected: dict[str, list[float]] = {}
+    for result in results:
+        for entry in result.rates:
+            collected.setdefault(entry.layer, []).append(entry.rate)
+    return [(layer, spread) for layer, values in collected.items() if (spread := Spread.of(values)) is not None]

@@ -1,0 +1,122 @@
+"""Results of many seeds as one leaderboard row: means, spreads, ranks and the Pareto front."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ranvier.bench.result import Result
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (`None` for a single value) of `n` values."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread | None:
+        """The spread of `values`, or `None` when there are none."""
+        given = list(values)
+        if not given:
+            return None
+        return cls(statistics.fmean(given), statistics.stdev(given) if len(given) > 1 else None, len(given))
+
+
+@dataclass
+class Row:
+    """One experiment (a model with its configuration on one task) over its seeds."""
+
+    key: str
+    results: list[Result]
+    accuracy: Spread
+    rank: int = 0
+    on_front: bool = False
+    page: str = ""
+
+    @property
+    def first(self) -> Result:
+        return self.results[0]
+
+    @property
+    def label(self) -> str:
+        return self.first.model.label
+
+    def spread(self, value: Callable[[Result], float | None]) -> Spread | None:
+        """Spread over the seeds of one figure of the results."""
+        return Spread.of(v for v in map(value, self.results) if v is not None)
+
+    @property
+    def synops(self) -> Spread | None:
+        return self.spread(lambda result: result.synops)
+
+    @property
+    def energy(self) -> Spread | None:
+        """As built, in pJ."""
+        return self.spread(lambda result: result.energy.as_built.total_pj)
+
+    @property
+    def paper_energy(self) -> Spread | None:
+        """By the publication's own formula, in pJ."""
+        return self.spread(lambda result: result.energy.paper.total_pj if result.energy.paper else None)
+
+    @property
+    def train_s(self) -> Spread | None:
+        return self.spread(lambda result: result.cost.train_s)
+
+    @property
+    def spike_driven(self) -> bool | None:
+        """True only when every seed's audit found it so."""
+        verdicts = [result.model.spike_driven for result in self.results]
+        return None if any(verdict is None for verdict in verdicts) else all(verdicts)
+
+    def latency(self, batch: int) -> Spread | None:
+        return self.spread(lambda result: result.latency_ms(batch))
+
+
+@dataclass
+class Board:
+    """The leaderboard of one task in one version; results of different versions are never merged."""
+
+    task: str
+    version: int
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{self.task}@{self.version}"
+
+
+def summarise(results: Iterable[Result]) -> list[Board]:
+    """Group results by task and experiment, rank by mean accuracy (equal means share a rank), mark the Pareto front."""
+    groups: dict[tuple[str, int], dict[str, list[Result]]] = {}
+    for result in results:
+        task = groups.setdefault((result.task.name, result.task.version), {})
+        task.setdefault(result.variant_hash, []).append(result)
+    boards: list[Board] = []
+    for (name, version), variants in sorted(groups.items()):
+        rows = [_row(key, members) for key, members in variants.items()]
+        rows.sort(key=lambda row: (-row.accuracy.mean, row.label, row.key))
+        for row in rows:
+            row.rank = 1 + sum(other.accuracy.mean > row.accuracy.mean for other in rows)
+            row.on_front = not any(_dominates(other, row) for other in rows)
+        boards.append(Board(name, version, rows))
+    return boards
+
+
+def _row(key: str, members: list[Result]) -> Row:
+    members = sorted(members, key=lambda result: result.seed)
+    accuracy = Spread.of(result.accuracy for result in members)
+    assert accuracy is not None
+    return Row(key, members, accuracy)
+
+
+def _dominates(one: Row, other: Row) -> bool:
+    a, b = one.energy, other.energy
+    if a is None or b is None:
+        return False
+    no_worse = one.accuracy.mean >= other.accuracy.mean and a.mean <= b.mean
+    return no_worse and (one.accuracy.mean > other.accuracy.mean or a.mean < b.mean)
