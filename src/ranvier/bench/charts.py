@@ -29,7 +29,7 @@ def pareto(rows: Sequence[Row], width: float = 940, height: float = 400) -> Mark
     x = Axis(min(energies) / 1.5, max(energies) * 1.5, _LEFT, width - 16, log=True)
     y = Axis(low, high, height - _BOTTOM, _TOP)
     canvas = Canvas(width, height, f"Test accuracy over energy as built for {len(shown)} models")
-    frame(canvas, x, y, "Energy of one inference, as built", "Test accuracy, %", quantity.energy, _plain)
+    frame(canvas, x, y, "Energy of one inference, as built", "Test accuracy, %", _energy_tick, _plain)
     front = sorted((row for row in shown if row.on_front), key=_mean_energy)
     steps: list[Point] = []
     for row in front:
@@ -55,7 +55,7 @@ def _mark(canvas: Canvas, row: Row, x: Axis, y: Axis, taken: list[Box]) -> None:
         ends = [y(min(y.high, max(y.low, 100 * row.accuracy.mean + sign * spread))) for sign in (1, -1)]
         group.add("line", x1=px, x2=px, y1=ends[0], y2=ends[1], class_="whisker")
     group.add("circle", cx=px, cy=py, r=5.5, class_="point on-front" if row.on_front else "point")
-    name = row.label if len(row.label) <= 26 else row.label[:25] + "…"
+    name = row.label if len(row.label) <= 32 else row.label[:31] + "…"
     place = _place(px, py, len(name) * _GLYPH, x, y, taken)
     if place is not None:
         (tx, ty, anchor), box = place
@@ -87,6 +87,11 @@ def _overlap(a: Box, b: Box) -> bool:
 def _mean_energy(row: Row) -> float:
     energy = row.energy
     return energy.mean * 1.0 if energy is not None else 0.0
+
+
+def _energy_tick(picojoules: float) -> str:
+    figure, _, unit = quantity.energy(picojoules).partition(" ")
+    return f"{float(figure):g} {unit}"
 
 
 def _plain(value: float) -> str:
@@ -140,7 +145,7 @@ def _by_epoch(results: Sequence[Result], value: Callable[[Epoch], float | None])
 
 def _lines(
     series: Sequence[Series], label: str, y_title: str, x_title: str,
-    floor: float | None = None, cap: float | None = None, width: float = 500, height: float = 290,
+    floor: float | None = None, cap: float | None = None, width: float = 390, height: float = 280,
 ) -> Markup | None:  # fmt: skip
     present = [entry for entry in series if entry[3]]
     if not present:

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from ranvier.bench.summary import Spread
 
 MISSING = "–"
+PREFIXES = (
+    ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9), ("p", 1e-12),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """One unit for a whole column, so that its figures compare at a glance."""
+
+    unit: str
+    scale: float
+
+    @classmethod
+    def of(cls, values: Iterable[float | None], unit: str = "", scale: float = 1.0) -> Column:
+        """The unit that keeps the column's median at one to a thousand; `scale` turns the values into `unit`."""
+        given = [abs(value * scale) for value in values if value]
+        middle = statistics.median_low(given) if given else 1.0
+        prefix, size = next(((p, s) for p, s in PREFIXES if middle >= s), PREFIXES[-1])
+        return cls(f"{prefix}{unit}", scale / size)
+
+    def text(self, value: float | None) -> str:
+        """The figure alone, without the unit that the column's head names."""
+        return MISSING if value is None else "0" if value == 0 else significant(value * self.scale)
 
 
 def percent(spread: Spread | None) -> str:
@@ -21,10 +48,7 @@ def engineering(value: float | None, unit: str = "") -> str:
         return MISSING
     if value == 0:
         return f"0 {unit}".strip()
-    prefixes = (
-        ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9), ("p", 1e-12),
-    )  # fmt: skip
-    for prefix, scale in prefixes:
+    for prefix, scale in PREFIXES:
         if abs(value) >= scale * 0.9995:
             return f"{significant(value / scale)} {prefix}{unit}".strip()
     return f"{value:.2e} {unit}".strip()
@@ -52,11 +76,16 @@ def milliseconds(value: float | None) -> str:
     return MISSING if value is None else f"{significant(value)} ms"
 
 
+def plain(value: float | None) -> str:
+    """Three significant digits, or a dash."""
+    return MISSING if value is None else significant(value)
+
+
 def significant(value: float, digits: int = 3) -> str:
     """`value` with three significant digits and no exponent."""
     rounded = float(f"{value:.{digits}g}")
     size = abs(rounded)
-    decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.1 else 4
     return f"{rounded:.{decimals}f}"
 
 
