@@ -1,0 +1,71 @@
+"""The contract of every neuron: equations for one step, a scan over a sequence, and no hidden state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ranvier.errors import ArgumentError, ShapeError
+from ranvier.state import State, Stateful
+from ranvier.surrogates import Surrogate
+from ranvier.surrogates import build as build_surrogate
+
+
+class Neuron(Stateful):
+    """Base of the spiking neurons.
+
+    A subclass writes its equations in `initial_state` and `step`; `forward` over a whole sequence follows from them.
+    A subclass with a fused kernel overrides `scan`, which must give the same numbers.
+
+    Args:
+        surrogate: name, mapping or object of the surrogate gradient.
+    """
+
+    state_names: tuple[str, ...] = ()
+
+    def __init__(self, surrogate: str | dict[str, Any] | Surrogate = "sigmoid") -> None:
+        super().__init__()
+        self.surrogate = build_surrogate(surrogate)
+
+    def initial_state(self, like: Tensor) -> State:
+        """The state before the first step, for one step's input `like` (`[B, ...]`)."""
+        raise ArgumentError(f"{type(self).__name__} does not define initial_state")
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        """One time step: input current `[B, ...]` and state in, spikes `[B, ...]` and new state out."""
+        raise ArgumentError(f"{type(self).__name__} does not define step")
+
+    def scan(self, x: Tensor, state: State | None, keep_state: bool) -> tuple[Tensor, State | None]:
+        """All steps of `x` (`[T, B, ...]`) from `state` (None: the initial one); the final state if `keep_state`."""
+        if state is None:
+            state = self.initial_state(x[0])
+        spikes: list[Tensor] = []
+        for x_t in x.unbind(0):
+            s, state = self.step(x_t, state)
+            spikes.append(s)
+        return torch.stack(spikes), state if keep_state else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Input current `[T, B, ...]` to spikes `[T, B, ...]`.
+
+        Starts from the initial state, or from the carried one inside `ranvier.carry`. Raises `ShapeError` for input
+        without a time and a batch axis or with T = 0, and `StateError` when carried state does not fit.
+        """
+        if x.dim() < 2 or x.shape[0] == 0:
+            raise ShapeError(
+                f"{type(self).__name__} needs a sequence [T, B, ...] with at least one time step, got shape "
+                f"{tuple(x.shape)}; use x.unsqueeze(0) for a single step"
+            )
+        if not x.is_floating_point():
+            raise ArgumentError(f"{type(self).__name__} needs a floating-point input current, got {x.dtype}")
+        if self._carried is None:
+            return self.scan(x, None, keep_state=False)[0]
+        state = self.recall()
+        if state is not None:
+            self.fits(state, self.initial_state(x[0]))
+        spikes, state = self.scan(x, state, keep_state=True)
+        assert state is not None
+        self.remember(state)
+        return spikes
