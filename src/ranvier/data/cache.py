@@ -1,0 +1,85 @@
+"""Decoded arrays on disk, so that a data set is decoded once: written atomically, verified on every load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+Notes = dict[str, Any]
+
+
+def cache_folder() -> Path:
+    """`$RANVIER_CACHE`, else `ranvier` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    if named := os.environ.get("RANVIER_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ranvier"
+
+
+def cached(kind: str, key: str, make: Callable[[], tuple[Arrays, Notes]]) -> tuple[Arrays, Notes]:
+    """What `make` returned for this `key` before, or returns now: arrays, and notes that JSON can hold.
+
+    The arrays come memory-mapped (copy on write), so that processes share them. A file that is missing, torn or
+    altered is noticed by its SHA-256 and made again; a cache that cannot be written only costs a warning.
+    """
+    folder = cache_folder() / "data" / f"{kind}-{key[:32]}"
+    found = _read(folder)
+    if found is not None:
+        return found
+    arrays, notes = make()
+    try:
+        _write(folder, arrays, notes)
+    except OSError as error:
+        warnings.warn(f"cannot keep decoded data in {folder}: {error}; set RANVIER_CACHE", RuntimeWarning, stacklevel=3)
+        return arrays, notes
+    return _read(folder) or (arrays, notes)
+
+
+def digest(array: NDArray[Any]) -> str:
+    """SHA-256 of the type, shape and bytes of an array."""
+    array = np.ascontiguousarray(array)
+    sha = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    sha.update(array.reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
+
+
+def _read(folder: Path) -> tuple[Arrays, Notes] | None:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)  # c: PyTorch wants writable
+            for name in manifest["arrays"]
+        }
+        intact = all(digest(arrays[name]) == expected for name, expected in manifest["arrays"].items())
+        return (arrays, manifest["notes"]) if intact else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def _write(folder: Path, arrays: Arrays, notes: Notes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        _replace(folder / f"{name}.npy", lambda file, array=array: np.save(file, array, allow_pickle=False))
+    manifest: Mapping[str, Any] = {"arrays": {name: digest(array) for name, array in arrays.items()}, "notes": notes}
+    # The manifest comes last: without it, or with another one, nothing here counts.
+    _replace(folder / "manifest.json", lambda file: file.write(json.dumps(manifest, indent=1).encode()))
+
+
+def _replace(path: Path, write: Callable[[Any], Any]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,160 @@
+"""N-MNIST: MNIST recorded by a moving event camera, 34 x 34 pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ranvier.data.archive import Archive
+from ranvier.data.bundle import DATASETS, DatasetEntry, Parts, first_existing, located
+from ranvier.data.cache import Arrays, Notes, cached
+from ranvier.data.events import Events, to_frames
+from ranvier.data.samples import ArraySamples, Indices, Samples, as_index
+from ranvier.errors import ArgumentError, DataError
+
+SENSOR = (34, 34)
+IN_MEMORY_BYTES = 2 << 30  # of frames; more are binned batch by batch
+_OVERFLOW_ROW, _OVERFLOW = 240, 1 << 13  # an event in row 240 only says that the clock has wrapped
+
+
+def read_recording(data: bytes, where: str) -> Events:
+    """The events of one `.bin` file (Orchard et al. 2015): 5 bytes each, x, y, 1 bit polarity, 23 bits microseconds.
+
+    Raises `DataError` naming `where` when it is empty, cut off, out of the order of time or off the sensor.
+    """
+    if not data or len(data) % 5:
+        raise DataError(f"{where}: {len(data)} bytes are not a whole number of N-MNIST events of 5 bytes")
+    raw = np.frombuffer(data, np.uint8).reshape(-1, 5)
+    y = raw[:, 1]
+    t = ((raw[:, 2] & 0x7F).astype(np.int64) << 16) | (raw[:, 3].astype(np.int64) << 8) | raw[:, 4]
+    p = raw[:, 2] >> 7
+    x = raw[:, 0]
+    wrapped = y == _OVERFLOW_ROW
+    if wrapped.any():
+        t = (t + np.cumsum(wrapped) * _OVERFLOW)[~wrapped]
+        x, y, p = x[~wrapped], y[~wrapped], p[~wrapped]
+    outside = (x >= SENSOR[1]) | (y >= SENSOR[0])
+    if outside.any():
+        i = int(outside.argmax())
+        raise DataError(f"{where}: event {i} lies at x={x[i]}, y={y[i]}, off the 34 x 34 sensor; is this N-MNIST?")
+    try:
+        return Events(t, x, y, p)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+class RecordingSamples(Samples):
+    """Recordings that stay in their files and are binned when asked for."""
+
+    def __init__(self, archive: Archive, names: list[str], T: int, split_by: str, values: str) -> None:
+        self.archive = archive
+        self.names = names
+        self.labels = torch.tensor([int(name.split("/")[-2]) for name in names], dtype=torch.int64)
+        self.time_first = True
+        self.T, self.split_by, self.values = T, split_by, values
+
+    def events(self, index: int) -> Events:
+        """The recording itself."""
+        name = self.names[index]
+        return read_recording(self.archive.read(name), self.archive.where(name))
+
+    def frames(self, index: int) -> Tensor:
+        """Its frames, uint8 `[T, 2, 34, 34]`."""
+        split_by, values = self.split_by, self.values
+        return to_frames(self.events(index), self.T, SENSOR, split_by=split_by, values=values, dtype=torch.uint8)  # pyright: ignore[reportArgumentType]
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        index = as_index(indices, len(self))
+        if not len(index):
+            return torch.zeros(self.T, 0, 2, *SENSOR), self.labels[index]
+        return torch.stack([self.frames(i) for i in index.tolist()], 1).to(torch.float32), self.labels[index]
+
+
+def load_nmnist(
+    root: Path | None,
+    path: str | None = None,
+    T: int = 10,
+    split_by: Literal["time", "count"] = "time",
+    values: Literal["binary", "count"] = "binary",
+    in_memory: bool | Literal["auto"] = "auto",
+) -> Parts:
+    """60,000 train and 10,000 test recordings as frames `[T, 2, 34, 34]` (Orchard et al. 2015), OFF before ON.
+
+    Read from `Train/<label>/<index>.bin` and `Test/...` in a folder or zip at `path`, or called `N-MNIST`, `nmnist` or
+    `NMNIST` (also with `.zip`), or `nmnist_small.zip`. A part of the recordings will do.
+
+    Args:
+        T: frames a recording.
+        split_by: windows of equal "time" or of equal event "count".
+        values: "binary" (0 or 1: spikes) or "count" (up to 255, which exceeds [0, 1]).
+        in_memory: bin everything once (and keep it in the cache), or bin every batch anew; "auto" decides by the size
+            of the frames, 2 GiB.
+    """
+    if in_memory not in (True, False, "auto"):
+        raise ArgumentError(f"in_memory must be true, false or 'auto', got {in_memory!r}")
+    to_frames(Events(*(np.zeros(0, np.int64),) * 4), T, SENSOR, split_by=split_by, values=values)  # checks the options
+    archive = Archive(located("nmnist", root, path))
+    names = _layout(archive)
+    lazy = {split: RecordingSamples(archive, names[split], T, split_by, values) for split in names}
+    every = [*names["Train"], *names["Test"]]
+    if in_memory == "auto":
+        in_memory = len(every) * T * 2 * SENSOR[0] * SENSOR[1] <= IN_MEMORY_BYTES
+    if not in_memory:
+        return _parts(lazy["Train"], lazy["Test"], archive.content(every, read=False))
+
+    def make() -> tuple[Arrays, Notes]:
+        arrays: Arrays = {}
+        for split, samples in lazy.items():
+            frames = arrays[split] = np.empty((len(samples), T, 2, *SENSOR), np.uint8)
+            for i in range(len(samples)):
+                frames[i] = samples.frames(i).numpy()
+        return arrays, {"content": archive.content(every)}
+
+    key = hashlib.sha256(f"{archive.stamp()} {T} {split_by} {values} 1".encode()).hexdigest()
+    arrays, notes = cached("nmnist", key, make)
+    held = {s: ArraySamples(torch.from_numpy(arrays[s]), lazy[s].labels, scale=1) for s in lazy}
+    return _parts(held["Train"], held["Test"], notes["content"])
+
+
+def _parts(train: Samples, test: Samples, content: str) -> Parts:
+    return Parts(train, test, tuple("0123456789"), content)
+
+
+def _layout(archive: Archive) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"Train": [], "Test": []}
+    for member in archive.members.values():
+        split, *rest = member.name.split("/")
+        if split not in found:
+            continue
+        if len(rest) != 2 or rest[0] not in tuple("0123456789") or not rest[1].endswith(".bin"):
+            raise DataError(
+                f"{archive.where(member.name)}: is not a recording {split}/<label>/<index>.bin; take it out"
+            )
+        if not member.size or member.size % 5:
+            raise DataError(
+                f"{archive.where(member.name)}: {member.size} bytes are not a whole number of N-MNIST events of 5 bytes"
+            )
+        found[split].append(member.name)
+    for split, names in found.items():
+        if not names:
+            raise DataError(f"{archive.path}: has no recordings in {split}/<label>/")
+        names.sort(key=lambda name: (len(name.split("/")[2]), name.split("/")[2]))  # the order of MNIST itself
+    return found
+
+
+def _find(root: Path | None) -> Path | None:
+    folders = ("N-MNIST", "nmnist", "NMNIST")
+    return first_existing(root, *folders, *(f"{name}.zip" for name in folders), "nmnist_small.zip")
+
+
+DATASETS.register("nmnist")(
+    DatasetEntry(
+        kind="event", load=load_nmnist, find=_find,
+        how="Unpack the official Train.zip and Test.zip into <data folder>/N-MNIST.",
+    )
+)  # fmt: skip
