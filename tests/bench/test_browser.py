@@ -72,8 +72,9 @@ def test_loads_and_leads_to_every_model(opened: Callable[..., Any]) -> None:
     page = opened()
     assert page.title() == "Benchmark · Ranvier"
     assert len(names(page)) == 6
+    best = names(page)[0]
     page.locator("table.leaderboard tbody a").first.click()
-    assert page.locator("h1").inner_text() == "QKFormer 2-64"
+    assert page.locator("h1").inner_text() == best
     assert page.locator("svg.chart:visible").count() >= 3 + 4
     assert page.evaluate("document.querySelector('.sample img').naturalWidth") == 2
 
@@ -142,9 +143,7 @@ def test_text_has_contrast(opened: Callable[..., Any], site: Path, scheme: str) 
         assert opened(path, color_scheme=scheme).evaluate(measure) == []
 
 
-def test_hostile_names_do_not_run(
-    opened: Callable[..., Any], synthetic: Callable[..., Result], site: Path
-) -> None:
+def test_hostile_names_do_not_run(opened: Callable[..., Any], synthetic: Callable[..., Result], site: Path) -> None:
     result = synthetic(HOSTILE)
     result.config["model"]["args"] = {HOSTILE: HOSTILE}
     write_result(site / "results" / f"{result.run_id}.json", result)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ranvier.bench import charts, quantity, report
+from ranvier.bench import charts, manifest, quantity, report
 from ranvier.bench.picture import data_uri, from_tensor
 from ranvier.bench.result import Failure, Raster, Result, SampleImage, write_json, write_result
 from ranvier.bench.summary import summarise
@@ -84,9 +84,9 @@ def test_hostile_text_stays_text(synthetic: Callable[..., Result], tmp_path: Pat
 def test_older_configurations_are_left_aside(site: Path) -> None:
     results, _, _ = report.load(site)
     keep = [result.run_id for result in results if result.model.label == "PLIF MLP"]
-    manifest = report.Manifest(name="x", version=1, title="Only one", budget_minutes=1, source="x", run_ids=keep)
+    asked = manifest.Manifest(name="x", version=1, title="Only one", budget_minutes=1, source="x", run_ids=keep)
     report.build(site)
-    write_json(site / report.MANIFEST, manifest.model_dump())
+    write_json(site / manifest.MANIFEST, asked.model_dump())
     html = report.build(site).read_text()
     assert "Only one" in html and "Spikformer" not in html and "10 result files" in html
     assert len(list((site / "models").glob("*.html"))) == 1
@@ -108,7 +108,7 @@ def test_sparse_results_still_have_pages(synthetic: Callable[..., Result], tmp_p
     write_result(tmp_path / "results" / f"{result.run_id}.json", bare)
     html = report.build(tmp_path).read_text()
     assert "bare" in html and "Paper estimate" not in html
-    (tmp_path / report.MANIFEST).write_text("{")
+    (tmp_path / manifest.MANIFEST).write_text("{")
     with pytest.raises(DataError, match="manifest"):
         report.build(tmp_path)
 
@@ -135,7 +135,9 @@ def test_energy_units(value: float, text: str) -> None:
     assert quantity.energy(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.5, "0.500 s"), (59.97, "60.0 s"), (65, "1 min 05 s"), (7800, "2 h 10 min")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "0.500 s"), (59.97, "60.0 s"), (65, "1 min 05 s"), (7800, "2 h 10 min")]
+)
 def test_seconds(value: float, text: str) -> None:
     assert quantity.seconds(value) == text
 

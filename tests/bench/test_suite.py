@@ -52,8 +52,11 @@ def test_hash_follows_content_and_variant_ignores_the_seed_only() -> None:
     assert first.config_hash != second.config_hash and first.variant_hash == second.variant_hash
     again = suites.expand(suites.parse_suite(document(title="Another title", budget_minutes=9)))[0]
     assert again.config_hash == first.config_hash
-    newer = suites.expand(suites.parse_suite(document(data=[{"name": "digits", "version": 2}])))[0]
-    assert newer.config_hash != first.config_hash
+    assert suites.hash_config(first.recipe, "digits", 2) != first.config_hash
+    with pytest.raises(ConfigError, match="written for version 99"):
+        suites.expand(suites.parse_suite(document(data=[{"name": "digits", "version": 99}])))
+    with pytest.raises(ConfigError, match="did you mean 'digits'"):
+        suites.expand(suites.parse_suite(document(data=["digit"])))
     changed = suites.expand(suites.parse_suite(document(base={"train": {"epochs": 3, "lr": 0.1}})))[0]
     assert changed.config_hash != first.config_hash
 

@@ -9,7 +9,6 @@ import pytest
 from ranvier.bench.result import Result, read_result
 from ranvier.bench.summary import Spread, summarise
 
-
 Make = Callable[..., Result]
 
 
@@ -46,7 +45,12 @@ def test_seeds_become_one_row_ranked_by_mean(made: Make) -> None:
 def test_pareto_front_keeps_what_nothing_beats(made: Make) -> None:
     results = [made("cheap", 0, 0.8, 1), made("best", 0, 0.9, 9), made("middle", 0, 0.85, 3), made("bad", 0, 0.84, 4)]
     (board,) = summarise(results)
-    assert {row.label: row.on_front for row in board.rows} == {"cheap": True, "best": True, "middle": True, "bad": False}
+    assert {row.label: row.on_front for row in board.rows} == {
+        "cheap": True,
+        "best": True,
+        "middle": True,
+        "bad": False,
+    }
 
 
 def test_versions_of_a_task_are_never_merged(synthetic: Make) -> None:

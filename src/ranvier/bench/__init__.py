@@ -30,11 +30,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    from ranvier.extras import require
+
     if name == "report":
+        require("jinja2", extra="report")
         return import_module("ranvier.bench.report")
     if name in _HOMES:
-        from ranvier.extras import require
-
         require("pydantic", extra="cli")
         return getattr(import_module(f"ranvier.bench.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'ranvier.bench' has no attribute {name!r}")

@@ -209,8 +209,9 @@ def raster(spikes: Raster, width: float = 660) -> Markup:
         for neuron, digit in enumerate(row):
             if digit != "0":
                 wide = max(pitch * 0.72, 0.8)
+                corner = f"M{left + (neuron + 0.14) * pitch:.1f} {step * tall + 1:.1f}"
                 paths["spike" if digit == "1" else "spike many"].append(
-                    f"M{left + (neuron + 0.14) * pitch:.1f} {step * tall + 1:.1f}h{wide:.1f}v{tall - 2:.1f}h-{wide:.1f}z"
+                    f"{corner}h{wide:.1f}v{tall - 2:.1f}h-{wide:.1f}z"
                 )
     for class_, path in paths.items():
         if path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,11 +36,13 @@ def in_process(cell: Cell, out: Path, threads: int, stop: threading.Event) -> No
         )  # fmt: skip
         assert process.stdin is not None
         try:
-            process.stdin.write(order + "\n")
-            process.stdin.flush()  # it stays open: its end tells the worker that we are gone
+            with contextlib.suppress(BrokenPipeError):  # it died at once; its exit code says how
+                process.stdin.write(order + "\n")
+                process.stdin.flush()  # it stays open: its end tells the worker that we are gone
             code = _wait(process, stop)
         finally:
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
     if code == 0 or stop.is_set():
         return
     text = log.read_text(encoding="utf-8", errors="replace").strip()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from markupsafe import Markup
 
 from ranvier.bench import charts, quantity
+from ranvier.bench.manifest import Manifest, read_manifest
 from ranvier.bench.picture import data_uri
 from ranvier.bench.result import (
     Failure,
@@ -32,33 +32,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
-MANIFEST = "suite.json"
-
-
-class Manifest(BaseModel):
-    """What the latest run in a folder asked for: the pages show these cells and leave older files aside."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    version: int
-    title: str
-    description: str = ""
-    budget_minutes: float
-    source: str
-    run_ids: list[str] = Field(default_factory=list)
-    wall_s: float | None = None
-
-
-def read_manifest(out: Path) -> Manifest | None:
-    """The manifest of a results folder, or `None` where there is none."""
-    path = out / MANIFEST
-    if not path.exists():
-        return None
-    try:
-        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a valid manifest ({' '.join(str(error).split())[:200]})") from error
 
 
 def load(out: str | Path, manifest: Manifest | None = None) -> tuple[list[Result], list[Failure], int]:
@@ -105,7 +78,8 @@ def build(out: str | Path) -> Path:
         write_text(path, html)
     # the index comes last, so that it never links to a page that is not there
     write_text(index, environment.get_template("index.html.j2").render(
-        **shared, failures=failures, aside=aside, plots=plots, columns=columns, machines=machines, cells=len(results), root="",
+        **shared, failures=failures, aside=aside, plots=plots, columns=columns, machines=machines,
+        cells=len(results), root="",
     ))  # fmt: skip
     for stale in (folder / "models").glob("*.html"):
         if stale not in pages:
@@ -126,13 +100,14 @@ def _environment() -> Environment:
     )  # fmt: skip
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.globals.update(  # pyright: ignore[reportUnknownMemberType]
-        script=charts.Markup(script),
-        style=charts.Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+    shared: dict[str, Any] = {
+        "script": Markup(script),
+        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         # only this very script may run: text that slipped through the escaping would still be dead
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
+        "policy": f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'",
-    )
+    }
+    environment.globals.update(shared)
     return environment
 
 

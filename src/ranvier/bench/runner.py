@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from ranvier.bench import progress as progress_bars
-from ranvier.bench.report import MANIFEST, Manifest
+from ranvier.bench.machine import available_cores
+from ranvier.bench.manifest import MANIFEST, Manifest, read_manifest
 from ranvier.bench.result import Failure, Result, read_result, write_json, write_text
 from ranvier.bench.suite import Cell, Suite, expand, load_suite
 from ranvier.errors import ArgumentError, ConfigError, DataError, RanvierError, nearest
@@ -96,11 +96,6 @@ def run(
         _write_manifest(folder, loaded, source, cells, outcome.wall_s if pending else _last_wall(folder))
     outcome.results = [result for cell in cells if (result := _stored(cell, folder)) is not None]
     return outcome
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def result_path(cell: Cell, out: Path) -> Path:
@@ -234,8 +229,6 @@ def _write_manifest(folder: Path, suite: Suite, source: str, cells: Sequence[Cel
 
 
 def _last_wall(folder: Path) -> float | None:
-    from ranvier.bench.report import read_manifest
-
     try:
         manifest = read_manifest(folder)
     except DataError:
@@ -262,30 +255,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"out: another run is writing to {folder}; wait for it or choose another folder") from None
+            raise ConfigError(
+                f"out: another run is writing to {folder}; wait for it or choose another folder"
+            ) from None
         yield
-
-
-def environment(threads: int) -> dict[str, Any]:
-    """The machine and the versions, as the result file wants them."""
-    import platform
-
-    import torch
-
-    import ranvier
-
-    return {
-        "ranvier": ranvier.__version__, "torch": torch.__version__, "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}", "processor": _processor(),
-        "cores": available_cores(), "threads": threads, "device": "cpu",
-    }  # fmt: skip
-
-
-def _processor() -> str:
-    import platform
-
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "unknown"

@@ -44,10 +44,10 @@ class SuiteModel(_Section):
 
 
 class SuiteData(_Section):
-    """One task: a data set, its options, and the version of the rules (split, transform, metric)."""
+    """One task: a data set, its options, and the version of it that the suite was written for (default: any)."""
 
     name: Annotated[str, Field(min_length=1)]
-    version: Annotated[int, Field(ge=1)] = 1
+    version: Annotated[int, Field(ge=1)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -130,7 +130,8 @@ class Cell:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Cell:
-        return cls(**{**document, "suite": SuiteRef.model_validate(document["suite"])})
+        suite = SuiteRef.model_validate(document["suite"])
+        return cls(suite, document["label"], document["task"], document["task_version"], document["recipe"])
 
 
 def hash_config(recipe: dict[str, Any], task: str, task_version: int) -> str:
@@ -197,11 +198,12 @@ def expand(suite: Suite) -> list[Cell]:
     """Every cell of the suite, seeds innermost, with each recipe resolved and validated before anything is trained."""
     cells: list[Cell] = []
     seen: dict[str, str] = {}
+    versions = {task.name: _task_version(suite, task) for task in suite.data}
     for task, model, point in itertools.product(suite.data, suite.models, _points(suite.sweep)):
         label = ", ".join([model.title, *(f"{key.split('.')[-1]}={value}" for key, value in point.items())])
         for seed in suite.seeds:
             recipe = _recipe(suite, task, model, point, seed, label)
-            cell = Cell(suite.ref, label, task.name, task.version, recipe)
+            cell = Cell(suite.ref, label, task.name, versions[task.name], recipe)
             if cell.config_hash in seen:
                 raise ConfigError(
                     f"suite {suite.name!r}: {label!r} and {seen[cell.config_hash]!r} are the same experiment"
@@ -209,6 +211,21 @@ def expand(suite: Suite) -> list[Cell]:
             seen[cell.config_hash] = label
             cells.append(cell)
     return cells
+
+
+def _task_version(suite: Suite, task: SuiteData) -> int:
+    from ranvier.data import DATASETS
+
+    try:
+        current = DATASETS[task.name].version
+    except RanvierError as error:
+        raise ConfigError(f"suite {suite.name!r}, data: {error}") from error
+    if task.version not in (None, current):
+        raise ConfigError(
+            f"suite {suite.name!r} was written for version {task.version} of {task.name!r}; this library has version "
+            f"{current}, whose results do not compare"
+        )
+    return current
 
 
 def _points(sweep: dict[str, list[Any]]) -> Iterator[Overrides]:
@@ -220,9 +237,11 @@ def _recipe(
     suite: Suite, task: SuiteData, model: SuiteModel, point: Overrides, seed: int, label: str
 ) -> dict[str, Any]:
     draft: dict[str, Any] = copy.deepcopy(suite.base)
-    draft["data"] = {**draft.get("data", {}), "name": task.name, **task.options}
-    draft["model"] = {**draft.get("model", {}), "name": model.name}
-    draft["model"]["args"] = {**draft["model"].get("args", {}), **model.args}
+    for key, value in {"data.name": task.name, "model.name": model.name}.items():
+        set_dotted(draft, key, value)
+    for section, values in (("data", task.options), ("model.args", model.args)):
+        for key, value in values.items():
+            set_dotted(draft, f"{section}.{key}", value)
     for key, value in {**model.overrides, **point}.items():
         set_dotted(draft, key, value)
     draft["seed"] = seed
@@ -249,10 +268,10 @@ def set_dotted(tree: dict[str, Any], key: str, value: Any) -> None:
     """Set `tree["a"]["b"] = value` for the key `a.b`, making mappings on the way."""
     *parents, last = key.split(".")
     if not all([*parents, last]):
-        raise ConfigError(f"override {key!r}: expected a dotted key such as 'train.lr'")
+        raise ConfigError(f"{key!r}: expected a dotted key such as 'train.lr'")
     for part in parents:
         branch = tree.setdefault(part, {})
         if not isinstance(branch, dict):
-            raise ConfigError(f"override {key!r}: {part!r} is a value, not a section")
+            raise ConfigError(f"{key}: {part!r} is a value, not a section")
         tree = branch
     tree[last] = value

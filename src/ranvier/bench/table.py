@@ -32,7 +32,9 @@ def _table(board: Board) -> Table:
         "train",
     )  # fmt: skip
     for name in columns:
-        table.add_column(name, justify="left" if name in ("model", "spike-driven") else "right", no_wrap=name != "model")
+        table.add_column(
+            name, justify="left" if name in ("model", "spike-driven") else "right", no_wrap=name != "model"
+        )
     for row in board.rows:
         table.add_row(*map(text, _cells(row)), style="dim" if row.accuracy.n == 1 else "")
     return table
