@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,18 @@ from ranvier.surrogates import Surrogate
 
 Reset = Literal["hard", "soft"]
 Parameter = float | Tensor
+
+
+def _parameter(name: str, value: Parameter, valid: Callable[[Tensor], Tensor], expected: str) -> Tensor:
+    """`value` as a 0-D or 1-D tensor on the default device, checked on the CPU (so that meta devices work)."""
+    given = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=None if isinstance(value, Tensor) else "cpu")
+    if given.dim() > 1 or given.numel() == 0 or not bool((valid(given) & given.isfinite()).all()):
+        raise ArgumentError(f"{name} must be {expected} or a 1-D tensor of them, got {given.tolist()!r}")
+    return given.detach().clone().to(torch.get_default_device())
+
+
+def _decay_of(tau: Parameter) -> Tensor:
+    return 1 / _parameter("tau", tau, lambda t: t >= 1, "a number >= 1 (in steps)")
 
 
 class LeakyNeuron(Neuron):
@@ -45,13 +58,11 @@ class LeakyNeuron(Neuron):
             raise ArgumentError(f"v_reset must be finite, got {v_reset!r}")
         if channel_axis in (0, 1):
             raise ArgumentError("channel_axis must not be 0 (time) or 1 (batch) of the sequence [T, B, ...]")
-        theta = torch.as_tensor(threshold, dtype=torch.get_default_dtype())
-        if theta.dim() > 1 or not bool(((theta > 0) & theta.isfinite()).all()):
-            raise ArgumentError(f"threshold must be a positive number or a 1-D tensor of them, got {threshold!r}")
+        theta = _parameter("threshold", threshold, lambda t: t > 0, "a positive number")
         self.channel_axis = channel_axis
         self.reset = reset
         self.threshold: Tensor
-        self.register_buffer("threshold", theta.clone(), persistent=theta.dim() > 0)
+        self.register_buffer("threshold", theta, persistent=theta.dim() > 0)
         self.dynamics = LeakyDynamics(
             soft_reset=reset == "soft",
             v_reset=float(v_reset),
@@ -134,13 +145,6 @@ class IF(LeakyNeuron):
 
     def decay(self) -> Tensor:
         return self._no_decay
-
-
-def _decay_of(tau: Parameter) -> Tensor:
-    tau = torch.as_tensor(tau, dtype=torch.get_default_dtype())
-    if tau.dim() > 1 or not bool((tau >= 1).all()) or not bool(tau.isfinite().all()):
-        raise ArgumentError(f"tau must be a number >= 1 (in steps) or a 1-D tensor of them, got {tau.tolist()!r}")
-    return 1 / tau
 
 
 @NEURONS.register("lif")

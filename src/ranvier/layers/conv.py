@@ -1,0 +1,67 @@
+"""Convolution, normalisation and neuron in the two orders that spiking nets use."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ranvier.layers.time import over_time
+from ranvier.neurons import NeuronFactory
+
+
+class ConvBN(nn.Module):
+    """Convolution and batch norm on `[T, B, C, H, W]` (2-D) or `[T, B, C, N]` (1-D, `dims=1`); membrane out."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
+        dims: int = 2,
+    ) -> None:
+        super().__init__()
+        conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d))[dims - 1]
+        padding = kernel // 2 if padding is None else padding
+        self.conv = conv(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
+        self.bn = norm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+
+
+class LinearBN(nn.Module):
+    """Linear layer and batch norm over the features of `[T, B, N, C]`; membrane out."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features, bias=bias)
+        self.bn = nn.BatchNorm1d(out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        return self.bn(y.flatten(0, -2)).view_as(y)
+
+
+class ConvBNNeuron(nn.Module):
+    """`ConvBN`, then a neuron, then optionally a 2-D max-pool of the spikes (an OR): `[T, B, C, H, W]` to spikes."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        neuron: NeuronFactory,
+        kernel: int = 3,
+        stride: int = 1,
+        pool: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.block = ConvBN(in_channels, out_channels, kernel, stride)
+        self.neuron = neuron(channels=out_channels)
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.neuron(self.block(x))
+        return x if self.pool is None else over_time(self.pool, x)

@@ -1,0 +1,101 @@
+"""Models by name: `register_model`, `create_model`, `list_models`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from ranvier.errors import ArgumentError
+from ranvier.models.card import ModelCard
+from ranvier.registry import Registry, check_keywords
+
+# Other spellings of the common arguments, as peers and original repositories write them.
+ALIASES = {
+    "image_size": "img_size",
+    "in_chans": "in_channels",
+    "embed_dims": "embed_dim",
+    "depths": "depth",
+    "heads": "num_heads",
+    "mlp_ratios": "mlp_ratio",
+    "steps": "T",
+    "time_steps": "T",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered model: its card, the class or function that builds it, and the arguments that make this size."""
+
+    card: ModelCard
+    builder: Callable[..., nn.Module]
+    preset: dict[str, Any]
+
+
+MODELS: Registry[Entry] = Registry("model")
+
+
+def register_model(card: ModelCard, builder: Callable[..., nn.Module], **preset: Any) -> None:
+    """Register `builder` under the card's name with the `preset` arguments of this size.
+
+    Raises `ArgumentError` when the name is taken or the builder does not take a preset argument.
+    """
+    check_keywords(builder, preset, f"model {card.name!r}")
+    MODELS.register(card.name)(Entry(card, builder, preset))
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """Build a registered model.
+
+    Args:
+        name: a name from `list_models()`.
+        **overrides: arguments of the model, on top of its published size; common ones are `num_classes`,
+            `in_channels`, `img_size`, `T`, `neuron` (name or `dict(type="lif", tau=2.0)`) and `encoder`. Common
+            other spellings (`image_size`, `embed_dims`, `depths`, ...) are accepted.
+
+    Returns the model; `model.card` is its card and `model.config` the arguments that rebuild it. Raises
+    `UnknownNameError` for an unknown name and `ArgumentError` for an argument that the model does not take.
+    """
+    entry = MODELS[name]
+    taken = inspect.signature(entry.builder).parameters
+    renamed: dict[str, Any] = {}
+    for key, value in overrides.items():
+        target = key if key in taken else ALIASES.get(key, key)
+        if target in renamed:
+            raise ArgumentError(f"model {name!r} got {target!r} twice, once as {key!r}")
+        renamed[target] = value
+    check_keywords(entry.builder, renamed, f"model {name!r}")
+    config = {**entry.preset, **renamed}
+    model = entry.builder(**config)
+    model.card = entry.card  # pyright: ignore[reportArgumentType]
+    model.config = {"name": name, "args": renamed}  # pyright: ignore[reportArgumentType]
+    return model
+
+
+def list_models(pattern: str = "*", family: str | None = None) -> list[str]:
+    """Names of registered models that match a shell-style `pattern`, sorted; optionally of one family."""
+    return sorted(
+        name for name, entry in MODELS.items() if fnmatchcase(name, pattern) and family in (None, entry.card.family)
+    )
+
+
+def model_card(name: str) -> ModelCard:
+    """The card of a registered model."""
+    return MODELS[name].card
+
+
+def trainable_params(name: str) -> int:
+    """Everything that trains in the model at its published size, counted without allocating the weights."""
+    with torch.device("meta"):
+        model = create_model(name)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
+    """The cards that match `pattern` with the `trainable` count added, ready for JSON."""
+    return [{**model_card(name).to_dict(), "trainable": trainable_params(name)} for name in list_models(pattern)]
