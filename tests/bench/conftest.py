@@ -36,7 +36,6 @@ def invented(label: str, seed: int = 0, accuracy: float = 0.95, energy: float = 
             "label": label,
             "family": "synthetic",
             "params": 123_456,
-            "trainable": 123_460,
             "steps": steps,
             "spike_driven": energy < 1e7,
             "violations": [] if energy < 1e7 else ["head: real values"],

@@ -51,7 +51,7 @@ def test_accuracy_at_every_step_is_exact() -> None:
 
 def test_rates_and_raster_count_spikes() -> None:
     image = torch.tensor([[[[1.0, 0.5], [0.0, 1.0]]]])
-    net = Repeats(4, IF(v_threshold=1.0)).eval()
+    net = Repeats(4, IF()).eval()
     (rate,) = firing_rates(net, image)
     # 1.0 fires at every step, 0.5 at every second one, 0 never
     assert rate.layer == "neuron" and rate.neurons == 4 and rate.rate == (4 + 2 + 0 + 4) / 16

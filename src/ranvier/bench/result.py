@@ -40,13 +40,12 @@ class SuiteRef(Record):
 
 
 class ModelRef(Record):
-    """What was trained. `params` counts as the publication does, `trainable` counts everything."""
+    """What was trained. `params` counts every trainable parameter of the net as it is configured here."""
 
     name: str
     label: str
     family: str = ""
     params: Annotated[int, Field(ge=0)]
-    trainable: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=1)]
     spike_driven: bool | None = None
     violations: list[str] = Field(default_factory=list)

@@ -117,7 +117,7 @@ def frame(canvas: Canvas, x: Axis, y: Axis, x_title: str, y_title: str, x_format
         canvas.add("line", x1=x.start, x2=x.end, y1=y(value), y2=y(value), class_="grid")
         canvas.text(x.start - 8, y(value) + 4, str(y_format(value)), anchor="end")
     canvas.add("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis")
-    for value in x.ticks(6 if x.end - x.start > 380 else 4):
+    for value in x.ticks(6 if x.end - x.start > 380 else 5):
         canvas.add("line", x1=x(value), x2=x(value), y1=y.start, y2=y.start + 4, class_="axis")
         canvas.text(x(value), y.start + 18, str(x_format(value)), anchor="middle")
     canvas.text((x.start + x.end) / 2, y.start + 38, x_title, "axis-title", "middle")
