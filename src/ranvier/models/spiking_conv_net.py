@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ class SpikingConvNet(SpikingClassifier):
         make = NeuronFactory(neuron)
         widths = (in_channels, *channels)
         self.convs = nn.Sequential(
-            *(ConvBNNeuron(i, o, make, pool=nn.MaxPool2d(2)) for i, o in zip(widths, widths[1:], strict=False))
+            *(ConvBNNeuron(i, o, make, pool=nn.MaxPool2d(2)) for i, o in itertools.pairwise(widths))
         )
         features = channels[-1] * height * width
         self.hidden = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ class SpikingMLP(SpikingClassifier):
             raise ArgumentError(f"hidden must be a non-empty sequence of positive widths, got {hidden!r}")
         make = NeuronFactory(neuron)
         widths = (in_channels * self.img_size[0] * self.img_size[1], *hidden)
-        self.linears = nn.ModuleList(nn.Linear(i, o, bias=False) for i, o in zip(widths, widths[1:], strict=False))
+        self.linears = nn.ModuleList(nn.Linear(i, o, bias=False) for i, o in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(w) for w in hidden)
         self.neurons = nn.ModuleList(make(channels=w) for w in hidden)
         self.dropout = nn.Dropout(dropout)

@@ -6,4 +6,17 @@ from ranvier.neurons.leaky import IF, LIF, PLIF, IntegerLIF, LeakyNeuron
 from ranvier.neurons.neuron import Neuron
 from ranvier.neurons.registry import NEURONS, NeuronFactory, NeuronSpec, build
 
-__all__ = ["IF", "LIF", "NEURONS", "PLIF", "IntegerLIF", "LeakyNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "build"]
+__all__ = [
+    "IF", "LIF", "NEURONS", "PLIF", "IntegerLIF", "LeakyNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "build",
+]  # fmt: skip
+    "IF",
+    "LIF",
+    "NEURONS",
+    "PLIF",
+    "IntegerLIF",
+    "LeakyNeuron",
+    "Neuron",
+    "NeuronFactory",
+    "NeuronSpec",
+    "build",
+]

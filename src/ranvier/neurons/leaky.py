@@ -263,13 +263,16 @@ class IntegerLIF(LeakyNeuron):
             raise ArgumentError(f"decay must be in [0, 1), got {decay!r}")
         if rounding not in ("half_up", "half_even"):
             raise ArgumentError(f"rounding must be 'half_up' or 'half_even', got {rounding!r}")
-        scales = (float(levels) if input_scale is None else input_scale, 1 / levels if output_scale is None else output_scale)
+        scales = (
+            float(levels) if input_scale is None else input_scale,
+            1 / levels if output_scale is None else output_scale,
+        )
         for name, scale in zip(("input_scale", "output_scale"), scales, strict=True):
             if not scale > 0 or not math.isfinite(scale):
                 raise ArgumentError(f"{name} must be a positive number, got {scale!r}")
         super().__init__(
             threshold, v_reset, reset, detach_reset, "straight_through", channel_axis,
-            decay_input=tau is not None, levels=levels, input_scale=float(scales[0]), output_scale=float(scales[1]),
+            decay_input=tau is not None, levels=levels, input_scale=scales[0], output_scale=scales[1],
             half_even=rounding == "half_even",
         )  # fmt: skip
         self.levels = levels
@@ -287,4 +290,5 @@ class IntegerLIF(LeakyNeuron):
 
     def extra_repr(self) -> str:
         d = self.dynamics
-        return f"levels={self.levels}, input_scale={d.input_scale:g}, output_scale={d.output_scale:g}, {super().extra_repr()}"
+        scales = f"input_scale={d.input_scale:g}, output_scale={d.output_scale:g}"
+        return f"levels={self.levels}, {scales}, {super().extra_repr()}"

@@ -26,6 +26,7 @@ from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
 from ranvier.ops.parallel import over_range
 
+CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
 WIDTH = 1024  # columns a block: with a chunk of float32 membranes 128 kB, and whole memory pages a row
 
 

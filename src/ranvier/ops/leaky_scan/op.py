@@ -77,7 +77,7 @@ def _vector(t: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _kernels(x: Tensor) -> Any:
-    if x.device.type == "cuda" or x.device.type == "interpreter":
+    if x.device.type == "cuda":
         from ranvier.ops.leaky_scan import triton_cuda as kernels
     else:
         from ranvier.ops.leaky_scan import numba_cpu as kernels
@@ -96,8 +96,9 @@ def _forward(
     if not _keeps_layout(x, v0, decay, threshold, x.new_empty(2 if keep_state else 0)):
         x = x.contiguous()
     dtype = _work_dtype(x)
+    io = x.dtype if kernels.CASTS_IN_KERNEL else dtype
     spikes = torch.empty_like(x)
-    direct = spikes if x.dtype == dtype else torch.empty_like(x, dtype=dtype)
+    direct = spikes if x.dtype == io else torch.empty_like(x, dtype=io)
     v_last = x.new_empty(x.shape[1:] if keep_state else (0,), dtype=dtype)
     borders = _empty_borders(x, training)
     if x.numel() == 0:
@@ -105,8 +106,8 @@ def _forward(
             v_last.copy_(v0.to(dtype).reshape(-1) if v0.numel() == 1 else v0.to(dtype).view(v_last.shape))
         return spikes, v_last, borders
     kernels.forward(
-        _columns(x, dtype), _vector(v0, dtype), _vector(decay, dtype), _vector(threshold, dtype),
-        _columns(direct, dtype), v_last.view(-1), borders, unpack(options),
+        _columns(x, io), _vector(v0, dtype), _vector(decay, dtype), _vector(threshold, dtype),
+        _columns(direct, io), v_last.view(-1), borders, unpack(options),
     )  # fmt: skip
     if direct is not spikes:
         spikes.copy_(direct)
@@ -125,11 +126,13 @@ def _backward(
         grad_spikes = torch.empty_like(x, dtype=grad_spikes.dtype).copy_(grad_spikes)
     columns = x[0].numel()
     if x.numel() == 0:
-        return torch.zeros_like(x), v0.new_zeros(columns if want_v0 else 0), decay.new_zeros(columns if want_decay else 0)
+        none = x.new_zeros(0, dtype=dtype)
+        return torch.zeros_like(x), none.new_zeros(columns * want_v0), none.new_zeros(columns * want_decay)
+    io = x.dtype if kernels.CASTS_IN_KERNEL else dtype
     gv = x.new_empty(0, dtype=dtype) if grad_v is None else _vector(grad_v, dtype)
     gx, gv0, gk = kernels.backward(
-        _columns(x, dtype), _vector(v0, dtype), _vector(decay, dtype), _vector(threshold, dtype), borders,
-        _columns(grad_spikes, dtype), gv, want_v0, want_decay, unpack(options),
+        _columns(x, io), _vector(v0, dtype), _vector(decay, dtype), _vector(threshold, dtype), borders,
+        _columns(grad_spikes, io), gv, want_v0, want_decay, unpack(options),
     )  # fmt: skip
     return gx.to(x.dtype).as_strided(x.shape, x.stride()), gv0, gk
 
@@ -182,7 +185,7 @@ def _(
     keeps = _keeps_layout(x, v0, decay, threshold, x.new_empty(2 if ordered else 0))
     gx = torch.empty_like(x) if keeps else torch.empty_like(x, memory_format=torch.contiguous_format)
     columns, dtype = x[0].numel(), _work_dtype(x)
-    return gx, x.new_empty(columns if want_v0 else 0, dtype=dtype), x.new_empty(columns if want_decay else 0, dtype=dtype)
+    return gx, x.new_empty(columns * want_v0, dtype=dtype), x.new_empty(columns * want_decay, dtype=dtype)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

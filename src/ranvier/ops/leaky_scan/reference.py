@@ -23,6 +23,8 @@ from torch import Tensor
 
 from ranvier.surrogates import Sigmoid, Surrogate
 
+DEFAULT_SURROGATE = Sigmoid()
+
 
 @dataclass(frozen=True)
 class LeakyDynamics:
@@ -32,7 +34,7 @@ class LeakyDynamics:
     soft_reset: bool = False
     v_reset: float = 0.0
     detach_reset: bool = True
-    surrogate: Surrogate = Sigmoid()
+    surrogate: Surrogate = DEFAULT_SURROGATE
     levels: int = 0
     input_scale: float = 1.0
     output_scale: float = 1.0
