@@ -9,14 +9,3 @@ from ranvier.neurons.registry import NEURONS, NeuronFactory, NeuronSpec, build
 __all__ = [
     "IF", "LIF", "NEURONS", "PLIF", "IntegerLIF", "LeakyNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "build",
 ]  # fmt: skip
-    "IF",
-    "LIF",
-    "NEURONS",
-    "PLIF",
-    "IntegerLIF",
-    "LeakyNeuron",
-    "Neuron",
-    "NeuronFactory",
-    "NeuronSpec",
-    "build",
-]
