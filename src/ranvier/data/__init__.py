@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ranvier.data import events
-from ranvier.data import sets as _sets  # registers the data sets  # noqa: F401
+from ranvier.data import events, sets
 from ranvier.data.augment import Augment
 from ranvier.data.bundle import (
     DATASETS,
@@ -22,5 +21,6 @@ from ranvier.data.split import split_validation
 
 __all__ = [
     "DATASETS", "ArraySamples", "Augment", "Batches", "DataBundle", "DatasetEntry", "DatasetInfo", "Events", "Parts",
-    "Samples", "data_root", "events", "list_datasets", "load", "loader", "split_validation", "subset", "to_frames",
+    "Samples", "data_root", "events", "list_datasets", "load", "loader", "sets", "split_validation", "subset",
+    "to_frames",
 ]  # fmt: skip

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ranvier.errors import DataError
 
+SPLITS = {"train", "test", "val", "Train", "Test"}
 LARGEST_MEMBER = 1 << 30  # bytes; no sample is larger, so a bigger one is a bomb or a foreign file
-_CLUTTER = ("thumbs.db", "desktop.ini")
+_HASHED_WHOLE = 4 << 30
+# Hidden files, resource forks and thumbnails that desktops leave behind.
+_CLUTTER = re.compile(r"(^|/)(\.|__MACOSX/|(thumbs\.db|desktop\.ini)$)", re.IGNORECASE)
 
 
 class Member(NamedTuple):
@@ -65,14 +69,6 @@ class Archive:
         """The full path of a member, for messages."""
         return f"{self.path}/{self.prefix}{name}"
 
-    def stamp(self) -> str:
-        """Digest of what the folder or zip says of its files (sizes; CRC or time of change); nothing is read."""
-        times = {}
-        if not self.is_zip:
-            times = {name: (self.path / (self.prefix + name)).stat().st_mtime_ns for name in self.members}
-        lines = [f"{m.name}\0{m.size}\0{m.crc}\0{times.get(m.name)}" for m in self.members.values()]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
     def content(self, names: Iterable[str], read: bool = True) -> str:
         """Digest of paths, sizes and CRC-32 of the members `names`: equal for a folder and a zip of the same files.
 
@@ -89,10 +85,9 @@ class Archive:
         members: list[Member] = []
         for info in self._opened().infolist():
             name = info.filename
-            path = PurePosixPath(name)
-            if "\\" in name or ".." in path.parts or path.is_absolute() or ":" in path.parts[0]:
+            if "\\" in name or name.startswith("/") or name[1:2] == ":" or "/../" in f"/{name}/":
                 raise DataError(f"{self.path}: member {name!r} leads out of the zip; refused")
-            if not info.is_dir() and not _is_clutter(path.parts):
+            if not name.endswith("/") and not _CLUTTER.search(name):
                 members.append(Member(name, info.file_size, info.CRC))
         return members
 
@@ -108,19 +103,30 @@ class Archive:
         return {**self.__dict__, "_zip": None}
 
 
+def stamp(path: Path) -> str:
+    """Digest that changes when the folder or zip does: of the bytes of a file (listing, above 4 GiB), and of the
+    paths, sizes and times of change in a folder. Quicker than opening a zip of many files."""
+    if path.is_file() and path.stat().st_size <= _HASHED_WHOLE:
+        try:
+            with path.open("rb") as file:
+                return f"{hashlib.file_digest(file, 'sha256').hexdigest()} {path.stat().st_size}"
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
+    archive = Archive(path)
+    lines: list[str] = []
+    for name, size, crc in archive.members.values():
+        changed = 0 if archive.is_zip else (path / (archive.prefix + name)).stat().st_mtime_ns
+        lines.append(f"{name}\0{size}\0{crc}\0{changed}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def _walk(root: Path) -> Iterable[Member]:
     for folder, _, names in os.walk(root, followlinks=True):
         base = Path(folder).relative_to(root)
         for name in names:
-            path = base / name
-            if not _is_clutter(path.parts):
-                yield Member(path.as_posix(), (root / path).stat().st_size, None)
-
-
-def _is_clutter(parts: tuple[str, ...]) -> bool:
-    """Hidden files, resource forks and thumbnails that desktops leave behind."""
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return hidden or parts[-1].lower() in _CLUTTER
+            path = (base / name).as_posix()
+            if not _CLUTTER.search(path):
+                yield Member(path, (root / path).stat().st_size, None)
 
 
 def _shared_prefix(members: list[Member]) -> str:
@@ -128,6 +134,3 @@ def _shared_prefix(members: list[Member]) -> str:
     tops = {m.name.split("/", 1)[0] for m in members}
     deep = all(m.name.count("/") >= 2 for m in members)
     return f"{tops.pop()}/" if len(tops) == 1 and deep and not tops & SPLITS else ""
-
-
-SPLITS = {"train", "test", "val", "Train", "Test"}

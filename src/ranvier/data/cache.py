@@ -25,23 +25,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ranvier"
 
 
-def cached(kind: str, key: str, make: Callable[[], tuple[Arrays, Notes]]) -> tuple[Arrays, Notes]:
-    """What `make` returned for this `key` before, or returns now: arrays, and notes that JSON can hold.
+def lookup(kind: str, key: str) -> tuple[Arrays, Notes] | None:
+    """What `keep` stored under this `key`, or None when there is nothing, or it is torn or altered (by its SHA-256).
 
-    The arrays come memory-mapped (copy on write), so that processes share them. A file that is missing, torn or
-    altered is noticed by its SHA-256 and made again; a cache that cannot be written only costs a warning.
+    The arrays come memory-mapped (copy on write), so that processes share them.
     """
-    folder = cache_folder() / "data" / f"{kind}-{key[:32]}"
-    found = _read(folder)
-    if found is not None:
-        return found
-    arrays, notes = make()
+    return _read(_folder(kind, key))
+
+
+def keep(kind: str, key: str, arrays: Arrays, notes: Notes) -> tuple[Arrays, Notes]:
+    """Store arrays, and notes that JSON can hold; returns them memory-mapped.
+
+    A cache that cannot be written costs a warning, and what was given comes back.
+    """
+    folder = _folder(kind, key)
     try:
         _write(folder, arrays, notes)
     except OSError as error:
         warnings.warn(f"cannot keep decoded data in {folder}: {error}; set RANVIER_CACHE", RuntimeWarning, stacklevel=3)
         return arrays, notes
     return _read(folder) or (arrays, notes)
+
+
+def cache_key(*parts: object) -> str:
+    """One key for everything that the arrays depend on."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+
+
+def _folder(kind: str, key: str) -> Path:
+    return cache_folder() / "data" / f"{kind}-{key[:32]}"
 
 
 def digest(array: NDArray[Any]) -> str:

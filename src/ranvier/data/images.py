@@ -20,6 +20,8 @@ from ranvier.extras import require
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 _MOST_PIXELS = 64_000_000
+_WORTH_A_THREAD = 16_384  # bytes of a file
+_CHUNK = 4
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -57,7 +59,7 @@ def decode_members(archive: Archive, names: Sequence[str], channels: int, size: 
     out = np.empty((len(names), *first.shape), np.uint8)
 
     def fill(start: int) -> None:
-        for i in range(start, min(start + 64, len(names))):
+        for i in range(start, min(start + _CHUNK, len(names))):
             image = decode(archive.read(names[i]), archive.where(names[i]), channels, size)
             if image.shape != first.shape:
                 raise DataError(
@@ -66,11 +68,14 @@ def decode_members(archive: Archive, names: Sequence[str], channels: int, size: 
                 )
             out[i] = image
 
-    if len(names) <= 64:
-        fill(0)
+    # Small files are quicker in one thread: decoding them is mostly Python, where threads only wait for each other.
+    small = sum(archive.members[name].size for name in names) < _WORTH_A_THREAD * len(names)
+    if small or len(names) < 4:
+        for start in range(0, len(names), _CHUNK):
+            fill(start)
         return out
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        futures = [pool.submit(fill, start) for start in range(0, len(names), 64)]
+        futures = [pool.submit(fill, start) for start in range(0, len(names), _CHUNK)]
         try:
             for future in futures:
                 future.result()

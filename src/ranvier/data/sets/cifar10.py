@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ranvier.data.archive import Archive
 from ranvier.data.bundle import DATASETS, DatasetEntry, Parts, first_existing, located
 from ranvier.data.cache import digest
 from ranvier.data.samples import ArraySamples
@@ -26,8 +25,8 @@ _FILES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_
 def load_cifar10(root: Path | None, path: str | None = None, size: int = 32) -> Parts:
     """50,000 train and 10,000 test images `[3, 32, 32]` (Krizhevsky 2009).
 
-    Read from `cifar-10-batches-bin/` (exact pixels), or from image folders `train/airplane/...` in a folder `cifar10` or
-    a zip `cifar10.zip` or `cifar10_jpeg.zip` (decoded once, then cached; JPEG is slightly lossy).
+    Read from `cifar-10-batches-bin/` (exact pixels), or from image folders `train/airplane/...` in a folder `cifar10`
+    or a zip `cifar10.zip` or `cifar10_jpeg.zip` (decoded once, then cached; JPEG is slightly lossy).
 
     Args:
         size: 32, or 16, 8, 4, 2, 1 for images averaged over squares of pixels.
@@ -67,7 +66,7 @@ def _records(file: Path) -> NDArray[np.uint8]:
 
 
 def _read_images(place: Path) -> Parts:
-    parts = read_image_folder(Archive(place))
+    parts = read_image_folder(place)
     shape = tuple(parts.train[0][0].shape)
     if parts.classes != CLASSES or shape != (3, 32, 32):
         raise DataError(
@@ -79,10 +78,12 @@ def _read_images(place: Path) -> Parts:
 
 def _smaller(parts: Parts, size: int) -> Parts:
     def pool(samples: Any) -> ArraySamples:
-        n, side = len(samples), 32 // size
-        blocks = samples.values.numpy().reshape(n, 3, size, side, size, side)
-        sums = blocks.sum((3, 5), dtype=np.int32)
-        return ArraySamples(torch.from_numpy(((sums + side * side // 2) // side**2).astype(np.uint8)), samples.labels)
+        side, values = 32 // size, samples.values.numpy()
+        sums = np.full((len(values), 3, size, size), side * side // 2, np.uint32)  # so that the division rounds
+        for row in range(side):
+            for column in range(side):
+                sums += values[:, :, row::side, column::side]
+        return ArraySamples(torch.from_numpy((sums // side**2).astype(np.uint8)), samples.labels)
 
     train, test = pool(parts.train), pool(parts.test)
     mean, std = channel_statistics(train.values.numpy())
@@ -99,7 +100,7 @@ def _find(root: Path | None) -> Path | None:
 DATASETS.register("cifar10")(
     DatasetEntry(
         kind="static", load=load_cifar10, find=_find,
-        how="Unpack the official binary version (cifar-10-binary.tar.gz) into <data folder>/cifar-10-batches-bin, or put "
-        "image folders train/<class>/, test/<class>/ into <data folder>/cifar10 or cifar10.zip.",
+        how="Unpack the official binary version (cifar-10-binary.tar.gz) into <data folder>/cifar-10-batches-bin, or "
+        "put image folders train/<class>/, test/<class>/ into <data folder>/cifar10 or cifar10.zip.",
     )
 )  # fmt: skip

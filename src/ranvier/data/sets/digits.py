@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ranvier.data.bundle import DATASETS, DatasetEntry, Parts
 from ranvier.data.cache import digest
 from ranvier.data.samples import ArraySamples
 from ranvier.data.split import stratified
 from ranvier.data.statistics import channel_statistics
+from ranvier.errors import DataError
 from ranvier.extras import require
 
 TEST_SIZE = 360
@@ -24,12 +26,7 @@ def load_digits(root: Path | None = None) -> Parts:
     The split is fixed: `stratified(labels, 360, 0)` are the test images, in the order of scikit-learn; the rest trains.
     The same writers occur in both (the set does not say who wrote what).
     """
-    datasets = require("sklearn.datasets", extra="data")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about NumPy versions, from scikit-learn's own reader
-        images, labels = datasets.load_digits(return_X_y=True)
-    images = images.astype(np.uint8).reshape(-1, 1, 8, 8)
-    labels = labels.astype(np.int64)
+    images, labels = _read()
     test = stratified(labels, TEST_SIZE, 0)
     train = np.setdiff1d(np.arange(len(labels)), test)
     mean, std = channel_statistics(images[train], scale=16)
@@ -41,6 +38,20 @@ def load_digits(root: Path | None = None) -> Parts:
         train=samples(train), test=samples(test), classes=tuple("0123456789"), mean=mean, std=std,
         content=digest(images) + digest(labels),
     )  # fmt: skip
+
+
+def _read() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images `[1797, 1, 8, 8]` and labels."""
+    spec = find_spec("sklearn")
+    table = Path(spec.origin).parent / "datasets/data/digits.csv.gz" if spec and spec.origin else None
+    if table and table.is_file():  # importing scikit-learn takes longer than all of the rest
+        rows = np.loadtxt(table, delimiter=",")
+        images, labels = rows[:, :-1], rows[:, -1]
+    else:
+        images, labels = require("sklearn.datasets", extra="data").load_digits(return_X_y=True)
+    if images.shape != (1797, 64):
+        raise DataError(f"scikit-learn's digits have the shape {images.shape}, expected (1797, 64)")
+    return images.astype(np.uint8).reshape(-1, 1, 8, 8), labels.astype(np.int64)
 
 
 DATASETS.register("digits")(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from ranvier.data.archive import Archive
+from ranvier.data.archive import Archive, stamp
 from ranvier.data.bundle import DATASETS, DatasetEntry, Parts, located
-from ranvier.data.cache import Arrays, Notes, cached
+from ranvier.data.cache import Arrays, Notes, cache_key, keep, lookup
 from ranvier.data.images import EXTENSIONS, ImageFileSamples, decode, decode_members
 from ranvier.data.samples import ArraySamples
 from ranvier.data.statistics import channel_statistics
 from ranvier.errors import ArgumentError, DataError
 from ranvier.extras import require
 
+_log = logging.getLogger(__name__)
 IN_MEMORY_BYTES = 2 << 30  # of decoded images; larger sets stay in their files
+_SPLITS = ("train", "test")
 _TEST_NAMES = ("test", "val", "valid", "validation")
 
 
@@ -41,50 +44,61 @@ def load_image_folder(
         raise ArgumentError(
             "data set 'image_folder' needs path=..., a folder or zip with train/<class>/ and test/<class>/"
         )
-    return read_image_folder(Archive(located("image_folder", root, path)), size, channels, in_memory)
+    return read_image_folder(located("image_folder", root, path), size, channels, in_memory)
 
 
 def read_image_folder(
-    archive: Archive, size: int | None = None, channels: int = 3, in_memory: bool | Literal["auto"] = "auto"
+    path: Path, size: int | None = None, channels: int = 3, in_memory: bool | Literal["auto"] = "auto"
 ) -> Parts:
-    """As `load_image_folder`, of an archive that is open already."""
+    """As `load_image_folder`, of a path that is known."""
     _check(size, channels, in_memory)
-    names, labels, classes = _layout(archive)
-    if in_memory == "auto":
-        first = decode(archive.read(names["train"][0]), archive.where(names["train"][0]), channels, size)
-        in_memory = first.size * sum(map(len, names.values())) <= IN_MEMORY_BYTES
-    y = {split: torch.tensor(labels[split], dtype=torch.int64) for split in names}
-    every = [*names["train"], *names["test"]]
     if not in_memory:
-        lazy = {split: ImageFileSamples(archive, names[split], y[split], channels, size) for split in names}
-        some = np.linspace(0, len(lazy["train"]) - 1, min(1000, len(lazy["train"]))).astype(int)
-        x = decode_members(archive, [names["train"][i] for i in some], channels, size)
-        mean, std = channel_statistics(x)
-        content = archive.content(every, read=False)
-        return Parts(lazy["train"], lazy["test"], classes, content, mean, std)
-
-    def make() -> tuple[Arrays, Notes]:
-        x = {split: decode_members(archive, names[split], channels, size) for split in names}
-        if x["train"].shape[1:] != x["test"].shape[1:]:
-            raise DataError(
-                f"{archive.path}: train images are {x['train'].shape[1:]} but test images {x['test'].shape[1:]} "
-                "(channels, height, width); pass size=... to resize them all"
-            )
-        mean, std = channel_statistics(x["train"])
-        return {**x}, {"mean": mean, "std": std, "content": archive.content(every)}
-
+        return _lazy(Archive(path), size, channels)
     pillow = require("PIL", extra="data").__version__  # another version may decode to other pixels
-    x, notes = cached("images", _key(archive.stamp(), str(size), str(channels), pillow), make)
-    samples = {split: ArraySamples(torch.from_numpy(x[split]), y[split]) for split in names}
+    key = cache_key(stamp(path), size, channels, pillow, 1)
+    found = lookup("images", key)
+    if found is None:
+        archive = Archive(path)
+        if in_memory == "auto" and _decoded_bytes(archive, size, channels) > IN_MEMORY_BYTES:
+            return _lazy(archive, size, channels)
+        found = keep("images", key, *_decoded(archive, size, channels))
+    arrays, notes = found
+    samples = {s: ArraySamples(torch.from_numpy(arrays[s]), torch.from_numpy(arrays[f"{s}_labels"])) for s in _SPLITS}
     return Parts(
-        samples["train"], samples["test"], classes, notes["content"], tuple(notes["mean"]), tuple(notes["std"])
+        samples["train"], samples["test"], tuple(notes["classes"]), notes["content"], tuple(notes["mean"]),
+        tuple(notes["std"]),
+    )  # fmt: skip
+
+
+def _decoded(archive: Archive, size: int | None, channels: int) -> tuple[Arrays, Notes]:
+    names, labels, classes = _layout(archive)
+    _log.info("decoding the images of %s; the next time they come from the cache", archive.path)
+    arrays: Arrays = {split: decode_members(archive, names[split], channels, size) for split in _SPLITS}
+    if arrays["train"].shape[1:] != arrays["test"].shape[1:]:
+        raise DataError(
+            f"{archive.path}: train images are {arrays['train'].shape[1:]} but test images {arrays['test'].shape[1:]} "
+            "(channels, height, width); pass size=... to resize them all"
+        )
+    mean, std = channel_statistics(arrays["train"])
+    arrays |= {f"{split}_labels": np.array(labels[split], np.int64) for split in _SPLITS}
+    content = archive.content([*names["train"], *names["test"]])
+    return arrays, {"classes": classes, "mean": mean, "std": std, "content": content}
+
+
+def _lazy(archive: Archive, size: int | None, channels: int) -> Parts:
+    names, labels, classes = _layout(archive)
+    train, test = (
+        ImageFileSamples(archive, names[split], torch.tensor(labels[split]), channels, size) for split in _SPLITS
     )
+    some = np.linspace(0, len(train) - 1, min(1000, len(train))).astype(int)
+    mean, std = channel_statistics(decode_members(archive, [train.names[i] for i in some], channels, size))
+    return Parts(train, test, classes, archive.content([*names["train"], *names["test"]], read=False), mean, std)
 
 
-def _key(*parts: str) -> str:
-    import hashlib
-
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+def _decoded_bytes(archive: Archive, size: int | None, channels: int) -> int:
+    names, _, _ = _layout(archive)
+    first = names["train"][0]
+    return decode(archive.read(first), archive.where(first), channels, size).size * sum(map(len, names.values()))
 
 
 def _layout(archive: Archive) -> tuple[dict[str, list[str]], dict[str, list[int]], tuple[str, ...]]:
@@ -108,6 +122,8 @@ def _layout(archive: Archive) -> tuple[dict[str, list[str]], dict[str, list[int]
     rank = {label: i for i, label in enumerate(classes)}
     if foreign := sorted({label for label, _ in found["test"]} - set(classes)):
         raise DataError(f"{archive.path}: {test_name}/ has classes that train/ has not: {', '.join(foreign[:8])}")
+    if not found["train"] or not found["test"]:
+        raise DataError(f"{archive.path}: has no images in {'train' if not found['train'] else test_name}/<class>/")
     names = {split: [name for _, name in pairs] for split, pairs in found.items()}
     return names, {split: [rank[label] for label, _ in pairs] for split, pairs in found.items()}, classes
 

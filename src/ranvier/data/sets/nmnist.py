@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -10,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranvier.data.archive import Archive
+from ranvier.data.archive import Archive, stamp
 from ranvier.data.bundle import DATASETS, DatasetEntry, Parts, first_existing, located
-from ranvier.data.cache import Arrays, Notes, cached
-from ranvier.data.events import Events, to_frames
+from ranvier.data.cache import Arrays, Notes, cache_key, keep, lookup
+from ranvier.data.events import EVENT_DTYPE, Events, to_frames
 from ranvier.data.samples import ArraySamples, Indices, Samples, as_index
 from ranvier.errors import ArgumentError, DataError
 
 SENSOR = (34, 34)
+_SPLITS = ("Train", "Test")
 IN_MEMORY_BYTES = 2 << 30  # of frames; more are binned batch by batch
 _OVERFLOW_ROW, _OVERFLOW = 240, 1 << 13  # an event in row 240 only says that the clock has wrapped
 
@@ -43,7 +43,7 @@ def read_recording(data: bytes, where: str) -> Events:
         i = int(outside.argmax())
         raise DataError(f"{where}: event {i} lies at x={x[i]}, y={y[i]}, off the 34 x 34 sensor; is this N-MNIST?")
     try:
-        return Events(t, x, y, p)
+        return Events(t, x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8))
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
 
@@ -97,32 +97,45 @@ def load_nmnist(
     """
     if in_memory not in (True, False, "auto"):
         raise ArgumentError(f"in_memory must be true, false or 'auto', got {in_memory!r}")
-    to_frames(Events(*(np.zeros(0, np.int64),) * 4), T, SENSOR, split_by=split_by, values=values)  # checks the options
-    archive = Archive(located("nmnist", root, path))
-    names = _layout(archive)
-    lazy = {split: RecordingSamples(archive, names[split], T, split_by, values) for split in names}
-    every = [*names["Train"], *names["Test"]]
-    if in_memory == "auto":
-        in_memory = len(every) * T * 2 * SENSOR[0] * SENSOR[1] <= IN_MEMORY_BYTES
+    to_frames(np.zeros(0, EVENT_DTYPE), T, SENSOR, split_by=split_by, values=values)  # checks the options
+    place = located("nmnist", root, path)
     if not in_memory:
-        return _parts(lazy["Train"], lazy["Test"], archive.content(every, read=False))
+        return _lazy(Archive(place), T, split_by, values)
+    key = cache_key(stamp(place), T, split_by, values, 1)
+    found = lookup("nmnist", key)
+    if found is None:
+        parts = _lazy(archive := Archive(place), T, split_by, values)
+        if in_memory == "auto" and _frame_bytes(parts, T) > IN_MEMORY_BYTES:
+            return parts
+        found = keep("nmnist", key, *_binned(parts, archive))
+    arrays, notes = found
+    train, test = (
+        ArraySamples(torch.from_numpy(arrays[s]), torch.from_numpy(arrays[f"{s}_labels"]), scale=1) for s in _SPLITS
+    )
+    return Parts(train, test, tuple("0123456789"), notes["content"])
 
-    def make() -> tuple[Arrays, Notes]:
-        arrays: Arrays = {}
-        for split, samples in lazy.items():
-            frames = arrays[split] = np.empty((len(samples), T, 2, *SENSOR), np.uint8)
-            for i in range(len(samples)):
-                frames[i] = samples.frames(i).numpy()
-        return arrays, {"content": archive.content(every)}
 
-    key = hashlib.sha256(f"{archive.stamp()} {T} {split_by} {values} 1".encode()).hexdigest()
-    arrays, notes = cached("nmnist", key, make)
-    held = {s: ArraySamples(torch.from_numpy(arrays[s]), lazy[s].labels, scale=1) for s in lazy}
-    return _parts(held["Train"], held["Test"], notes["content"])
+def _lazy(archive: Archive, T: int, split_by: str, values: str) -> Parts:
+    names = _layout(archive)
+    train, test = (RecordingSamples(archive, names[split], T, split_by, values) for split in _SPLITS)
+    return Parts(train, test, tuple("0123456789"), archive.content([*train.names, *test.names], read=False))
 
 
-def _parts(train: Samples, test: Samples, content: str) -> Parts:
-    return Parts(train, test, tuple("0123456789"), content)
+def _frame_bytes(parts: Parts, T: int) -> int:
+    return (len(parts.train) + len(parts.test)) * T * 2 * SENSOR[0] * SENSOR[1]
+
+
+def _binned(parts: Parts, archive: Archive) -> tuple[Arrays, Notes]:
+    arrays: Arrays = {}
+    names: list[str] = []
+    for split, samples in zip(_SPLITS, (parts.train, parts.test), strict=True):
+        assert isinstance(samples, RecordingSamples)
+        frames = arrays[split] = np.empty((len(samples), samples.T, 2, *SENSOR), np.uint8)
+        for i in range(len(samples)):
+            frames[i] = samples.frames(i).numpy()
+        arrays[f"{split}_labels"] = samples.labels.numpy()
+        names += samples.names
+    return arrays, {"content": archive.content(names)}
 
 
 def _layout(archive: Archive) -> dict[str, list[str]]:
