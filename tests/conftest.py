@@ -55,7 +55,7 @@ def ranvier_data() -> Path:
 
 @pytest.fixture
 def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Uninitialised memory reads as NaN (largest value for integers), so that a kernel which forgets to write is caught."""
+    """Uninitialised memory reads as NaN (integers: their largest value); catches a kernel that forgets to write."""
 
     def poison(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def made(*args: Any, **kwargs: Any) -> torch.Tensor:

@@ -37,7 +37,9 @@ def python(code: str, *arguments: str) -> str:
 
 
 def test_import_is_light() -> None:
-    before = json.loads(python(f"import json, sys, torch; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"))
+    before = json.loads(
+        python(f"import json, sys, torch; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))")
+    )
     runs = [json.loads(python(TIMED_IMPORT.format(heavy=HEAVY))) for _ in range(3)]
     assert median(seconds for seconds, _ in runs) <= 0.3
     assert [m for m in runs[0][1] if m not in before] == []
@@ -45,7 +47,7 @@ def test_import_is_light() -> None:
 
 @pytest.mark.parametrize("room", ["neurons", "layers", "encode", "models", "data", "measure", "train", "bench"])
 def test_a_room_imports_without_the_optional_packages(room: str) -> None:
-    """What is an extra stays an extra: a room must load where only torch, numpy, numba and safetensors are installed."""
+    """What is an extra stays an extra: a room loads where only torch, numpy, numba and safetensors are installed."""
     blocked = [m for m in HEAVY if m not in ("numba", "scipy", "triton._C", "pydantic", "yaml")]
     python(
         "import sys\n"

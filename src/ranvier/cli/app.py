@@ -1,0 +1,55 @@
+"""The table of verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+import ranvier
+from ranvier.cli.bench import bench
+from ranvier.cli.data import data
+from ranvier.cli.models import models
+from ranvier.cli.report import report
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "models": models,
+    "bench": bench,
+    "report": report,
+    "data": data,
+}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+for name, verb in VERBS.items():
+    app.command(name)(verb)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"ranvier {ranvier.__version__}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def ranvier_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Spiking neural networks on PyTorch: train, measure and compare them.
+
+    \b
+    Examples:
+      ranvier models 'spik*'
+      ranvier train digits_mlp train.epochs=1 --out runs/first
+      ranvier bench quick --out runs/quick
+
+    \b
+    Exit codes:
+      0    done
+      1    the run failed
+      2    wrong usage, option or configuration
+      3    an optional package or data is missing
+      130  interrupted (Ctrl-C); what had been done can be continued
+    """

@@ -1,0 +1,79 @@
+"""`ranvier bench`: run a suite and report on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ranvier.cli.exits import say
+from ranvier.cli.options import AsJson
+from ranvier.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from ranvier.bench import BenchResult
+
+
+def bench(
+    suite: Annotated[str | None, typer.Argument(help="A suite by name (see --list), or a YAML file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Results and report; default: runs/SUITE.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Experiments at a time.")] = 1,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this model; may be repeated.")] = None,
+    runner: Annotated[str, typer.Option("--runner", help="process, inline or ray.")] = "process",
+    list_them: Annotated[bool, typer.Option("--list", help="Name the suites that come with Ranvier.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run every experiment of a suite, print the leaderboard and write a report.
+
+    Finished experiments are kept: run the same command again to continue, or after adding a model.
+
+    \b
+    Examples:
+      ranvier bench --list
+      ranvier bench quick --out runs/quick
+      ranvier bench my_suite.yaml --out runs/mine --workers 2
+    """
+    from ranvier import bench as room
+
+    if list_them:
+        names = room.list_suites()
+        print_json(names) if as_json else print("\n".join(names))
+        return
+    if suite is None:
+        raise typer.BadParameter("name a suite, or see --list", param_hint="SUITE")
+    folder = out if out is not None else Path("runs") / Path(suite).stem
+    outcome = room.run(
+        suite, folder, workers, only=only, runner=runner, show_progress=not as_json  # pyright: ignore[reportArgumentType]
+    )  # fmt: skip
+    index = room.report.build(folder) if outcome.results or outcome.failures else None
+    if as_json:
+        print_json(summary(outcome, index))
+    else:
+        console().print(room.leaderboard_table(outcome.results))
+        for failure in outcome.failures:
+            say(f"failed: {failure.label}, seed {failure.seed}: {failure.error}")
+        if outcome.skipped:
+            print(f"{outcome.skipped} finished earlier, {outcome.ran} run now")
+        print(f"report: {index}" if index else "no result yet, so no report")
+    raise typer.Exit(outcome.exit_code)
+
+
+def summary(outcome: BenchResult, index: Path | None) -> dict[str, object]:
+    """What a script wants to know: the leaderboard's figures and where everything lies."""
+    from ranvier.bench import summarise
+
+    rows = [
+        {
+            "task": board.title, "rank": row.rank, "label": row.label, "model": row.first.model.name,
+            "accuracy": row.accuracy, "params": row.first.model.params, "T": row.first.model.steps,
+            "spike_driven": row.spike_driven, "synops": row.synops, "energy_pj": row.energy, "train_s": row.train_s,
+        }
+        for board in summarise(outcome.results)
+        for row in board.rows
+    ]  # fmt: skip
+    return {
+        "out": outcome.out, "index": index, "results": len(outcome.results), "ran": outcome.ran,
+        "skipped": outcome.skipped, "failures": outcome.failures, "interrupted": outcome.interrupted,
+        "wall_s": outcome.wall_s, "leaderboard": rows,
+    }  # fmt: skip
