@@ -48,7 +48,7 @@ def test_an_archive_can_be_sent_to_another_process(tmp_path: Path, write_zip: Ca
     put(tmp_path / "set/train/a/1.bin", b"hello")
     archive = Archive(write_zip(tmp_path / "set", tmp_path / "set.zip"))
     archive.read("train/a/1.bin")
-    assert pickle.loads(pickle.dumps(archive)).read("train/a/1.bin") == b"hello"  # noqa: S301
+    assert pickle.loads(pickle.dumps(archive)).read("train/a/1.bin") == b"hello"
 
 
 @pytest.mark.parametrize("name", ["../evil", "train/../../evil", "/etc/passwd", "C:/evil", "train\\..\\evil"])
@@ -79,6 +79,19 @@ def test_missing_and_empty_places_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: holds no files"):
         Archive(tmp_path / "empty")
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    put(tmp_path / "set/train/a/1.bin", b"one")
+    put(tmp_path / "elsewhere/2.bin", b"two")
+    (tmp_path / "set/train/b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/test").mkdir()
+    (tmp_path / "set/test/loop").symlink_to(tmp_path / "set")
+    archive = Archive(tmp_path / "set")
+    assert list(archive.members) == ["train/a/1.bin", "train/b/2.bin"] and archive.read("train/b/2.bin") == b"two"
+    (tmp_path / "set/train/gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"set: cannot be listed: .*gone"):
+        Archive(tmp_path / "set")
 
 
 def test_stamp_follows_the_files(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ranvier.data import DATASETS, DataBundle, list_datasets, load, loader, to_frames
+from ranvier.data import DATASETS, ArraySamples, DataBundle, DatasetEntry, Parts, list_datasets, load, loader, to_frames
 from ranvier.data.images import ImageFileSamples
 from ranvier.data.sets import cifar10, image_folder, nmnist
 from ranvier.errors import ArgumentError, DataError, RanvierError, UnknownNameError
@@ -62,6 +62,18 @@ def test_list_datasets_says_what_is_here(mnist_folder: Path, monkeypatch: pytest
     monkeypatch.setenv("RANVIER_DATA", str(mnist_folder))
     assert load("mnist").fingerprint == load("mnist", root=mnist_folder).fingerprint
     assert set(DATASETS) == set(nowhere)
+
+
+def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(root: Path | None, levels: int = 2) -> Parts:
+        samples = ArraySamples(torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1) % levels, torch.arange(8) % 2)
+        return Parts(samples, samples, ("even", "odd"), content=str(root))
+
+    monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS))
+    DATASETS.register("mine")(DatasetEntry(kind="static", load=read, find=lambda root: root, how="Make it."))
+    bundle = load("mine", root=tmp_path, levels=4, test_size=2)
+    assert bundle.input_shape == (1, 1, 1) and bundle.options["levels"] == 4 and len(bundle.test) == 2
+    assert next(info for info in list_datasets(tmp_path) if info.name == "mine").available
 
 
 # digits

@@ -231,6 +231,13 @@ def test_vmap(name: str) -> None:
     assert torch.equal(together, torch.stack([encoder(one, 5) for one in x]))
 
 
+@pytest.mark.parametrize("name", ["direct", "ttfs", "phase"])
+def test_compiles_without_a_graph_break(name: str) -> None:
+    x, encoder = torch.rand(2, 3), encode.build(name)
+    compiled = torch.compile(encoder, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x, 4), encoder(x, 4))
+
+
 @pytest.mark.parametrize(
     "spec",
     ["rate", {"type": "rate", "seed": 4}, {"type": "ttfs", "amplitude": "one"}, {"type": "phase"},

@@ -121,12 +121,25 @@ def stamp(path: Path) -> str:
 
 
 def _walk(root: Path) -> Iterable[Member]:
-    for folder, _, names in os.walk(root, followlinks=True):
-        base = Path(folder).relative_to(root)
-        for name in names:
-            path = (base / name).as_posix()
-            if not _CLUTTER.search(path):
-                yield Member(path, (root / path).stat().st_size, None)
+    seen: set[str] = set()
+    try:
+        for folder, below, names in os.walk(root, followlinks=True, onerror=_raise):
+            real = os.path.realpath(folder)
+            if real in seen:  # a link that leads back up
+                below.clear()
+                continue
+            seen.add(real)
+            base = Path(folder).relative_to(root)
+            for name in names:
+                path = (base / name).as_posix()
+                if not _CLUTTER.search(path):
+                    yield Member(path, (root / path).stat().st_size, None)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed: {error}") from error
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _shared_prefix(members: list[Member]) -> str:
