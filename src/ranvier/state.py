@@ -29,13 +29,13 @@ class Memory:
         self._calls: dict[str, int] = {}
         self._in_pass = False
 
-    def begin(self) -> None:
-        """Mark the start of a forward pass of the net."""
+    def begin(self, *_: object) -> None:
+        """Mark the start of a forward pass of the net (a forward pre-hook)."""
         self._calls.clear()
         self._in_pass = True
 
-    def end(self) -> None:
-        """Mark its end: a part of the net that is called on its own now simply continues its first stream."""
+    def end(self, *_: object) -> None:
+        """Mark its end (a forward hook): a part of the net that is called on its own now simply continues its first stream."""
         self._calls.clear()
         self._in_pass = False
 
@@ -65,6 +65,12 @@ class Memory:
         other = Memory()
         other.states = {key: tuple(t.clone() for t in state) for key, state in self.states.items()}
         return other
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Memory:
+        return self.clone().detach()  # a copied net does not share the stream, nor its graph
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.clone().detach().__dict__
 
     def map(self, function: Callable[[Tensor], Tensor]) -> None:
         """Apply `function` to every tensor in place (move to a device, cast, select batch rows, ...)."""
@@ -133,8 +139,8 @@ def carry(net: nn.Module, memory: Memory | None = None) -> Iterator[Memory]:
     modules = [(name, module) for name, module in net.named_modules() if isinstance(module, Stateful)]
     previous = [module._carried for _, module in modules]
     hooks = [
-        net.register_forward_pre_hook(lambda *_: memory.begin()),
-        net.register_forward_hook(lambda *_: memory.end(), always_call=True),
+        net.register_forward_pre_hook(memory.begin),  # bound methods, so that the net can be copied and pickled
+        net.register_forward_hook(memory.end, always_call=True),
     ]
     for name, module in modules:
         module._carried = (memory, name)

@@ -97,8 +97,8 @@ class Sigmoid(Surrogate):
         return torch.sigmoid(self.alpha * x)
 
     def derivative(self, x: Tensor) -> Tensor:
-        s = torch.sigmoid(self.alpha * x)
-        return self.alpha * s * (1 - s)
+        z = self.alpha * x
+        return self.alpha * torch.sigmoid(z) * torch.sigmoid(-z)  # 1 − σ(z) would cancel for large z
 
 
 @SURROGATES.register("atan")

@@ -60,7 +60,7 @@ def _slope_at(z, slope: tl.constexpr, SURROGATE: tl.constexpr):
     elif SURROGATE == 2:
         return tl.maximum(slope - slope * slope * tl.abs(z), 0.0)
     elif SURROGATE == 3:
-        return tl.where(tl.abs(z) <= slope * 0.5, 1.0 / slope, 0.0)
+        return tl.where(tl.abs(z) <= slope * 0.5, tl.zeros_like(z) + 1.0 / slope, 0.0)
     else:
         return tl.zeros_like(z) + 1.0
 
