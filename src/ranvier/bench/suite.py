@@ -25,6 +25,8 @@ SUITES = Path(__file__).parent / "suites"
 
 Overrides = dict[str, Any]
 
+_MAX_BYTES = 1 << 20
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -44,11 +46,12 @@ class SuiteModel(_Section):
 
 
 class SuiteData(_Section):
-    """One task: a data set, its options, and the version of it that the suite was written for (default: any)."""
+    """One task: a data set, its loader's options, recipe overrides by dotted key, and the version that is meant."""
 
     name: Annotated[str, Field(min_length=1)]
     version: Annotated[int, Field(ge=1)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    overrides: Overrides = Field(default_factory=dict)
 
 
 class Suite(_Section):
@@ -136,8 +139,16 @@ class Cell:
 
 def hash_config(recipe: dict[str, Any], task: str, task_version: int) -> str:
     """SHA-256 over canonical JSON of recipe, task, task version and result-schema version."""
-    content = {"recipe": recipe, "schema": RESULT_SCHEMA_VERSION, "task": task, "task_version": task_version}
+    content = {"recipe": _content(recipe), "schema": RESULT_SCHEMA_VERSION, "task": task, "task_version": task_version}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _content(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe without what changes no number: its name, its log, where the data lie, how far ahead it reads."""
+    kept = {key: value for key, value in recipe.items() if key not in ("name", "log")}
+    if isinstance(data := kept.get("data"), dict):
+        kept["data"] = {key: value for key, value in data.items() if key not in ("root", "prefetch")}
+    return kept
 
 
 def hash_variant(recipe: dict[str, Any], task: str, task_version: int) -> str:
@@ -157,7 +168,7 @@ def list_suites() -> list[str]:
 
 def load_suite(suite: str | Path) -> Suite:
     """Read a suite by its name (`list_suites()`) or from a YAML file; `ConfigError` names the wrong key."""
-    import yaml  # comes with the extras that bring pydantic's callers; not needed to read results
+    from ranvier.train.recipe_file import parse_yaml
 
     path = Path(suite)
     if path.suffix not in (".yaml", ".yml"):
@@ -165,11 +176,13 @@ def load_suite(suite: str | Path) -> Suite:
             raise ConfigError(f"unknown suite {str(suite)!r}{nearest(str(suite), list_suites())}; or give a .yaml file")
         path = SUITES / f"{suite}.yaml"
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"suite {path}: larger than {_MAX_BYTES} bytes; is this a suite?")
+        document = parse_yaml(path.read_text(encoding="utf-8"), f"suite {path}")
     except OSError as error:
         raise ConfigError(f"suite {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"suite {path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"suite {path}: not a text file in UTF-8") from error
     if not isinstance(document, dict):
         raise ConfigError(f"suite {path}: expected a mapping with the keys of a suite, got {type(document).__name__}")
     return parse_suite(document, where=f"suite {path}")
@@ -237,12 +250,16 @@ def _recipe(
     suite: Suite, task: SuiteData, model: SuiteModel, point: Overrides, seed: int, label: str
 ) -> dict[str, Any]:
     draft: dict[str, Any] = copy.deepcopy(suite.base)
-    for key, value in {"data.name": task.name, "model.name": model.name}.items():
-        set_dotted(draft, key, value)
-    for section, values in (("data", task.options), ("model.args", model.args)):
-        for key, value in values.items():
-            set_dotted(draft, f"{section}.{key}", value)
-    for key, value in {**model.overrides, **point}.items():
+    settings = {
+        **task.overrides,
+        **{f"data.options.{key}": value for key, value in task.options.items()},
+        **{f"model.args.{key}": value for key, value in model.args.items()},
+        **model.overrides,
+        **point,
+        "data.name": task.name,
+        "model.name": model.name,
+    }
+    for key, value in settings.items():
         set_dotted(draft, key, value)
     draft["seed"] = seed
     draft["name"] = slug(f"{task.name}-{label}")
@@ -254,14 +271,9 @@ def _recipe(
 
 def validate_recipe(draft: dict[str, Any]) -> Recipe:
     """Turn a mapping into a validated recipe; the trainer's own error says what is wrong."""
-    from ranvier.train.recipe import Recipe
+    from ranvier.train.recipe import parse_recipe
 
-    try:
-        return Recipe.model_validate(draft)
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"recipe: {location}: {first['msg']}") from error
+    return parse_recipe(draft)
 
 
 def set_dotted(tree: dict[str, Any], key: str, value: Any) -> None:
