@@ -46,7 +46,10 @@ class LinearBN(nn.Module):
 
 
 class ConvBNNeuron(nn.Module):
-    """`ConvBN`, then a neuron, then optionally a 2-D max-pool of the spikes (an OR): `[T, B, C, H, W]` to spikes."""
+    """`ConvBN`, then a neuron: `[T, B, C, H, W]` (or `[T, B, C, N]` with `dims=1`) to spikes.
+
+    A 2-D `pool` works on the spikes (a max-pool is an OR) or, with `pool_membrane`, on what enters the neuron.
+    """
 
     def __init__(
         self,
@@ -56,12 +59,20 @@ class ConvBNNeuron(nn.Module):
         kernel: int = 3,
         stride: int = 1,
         pool: nn.Module | None = None,
+        pool_membrane: bool = False,
+        bias: bool = False,
+        dims: int = 2,
     ) -> None:
         super().__init__()
-        self.block = ConvBN(in_channels, out_channels, kernel, stride)
+        self.block = ConvBN(in_channels, out_channels, kernel, stride, bias=bias, dims=dims)
         self.neuron = neuron(channels=out_channels)
         self.pool = pool
+        self.pool_membrane = pool_membrane
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.neuron(self.block(x))
-        return x if self.pool is None else over_time(self.pool, x)
+        x = self.block(x)
+        if self.pool is None:
+            return self.neuron(x)
+        if self.pool_membrane:
+            return self.neuron(over_time(self.pool, x))
+        return over_time(self.pool, self.neuron(x))

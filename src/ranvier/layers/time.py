@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Callable
+
+from torch import Tensor
 
 
-def over_time(module: nn.Module, x: Tensor) -> Tensor:
+def over_time(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a stateless `module` to every step of `x` (`[T, B, ...]`) at once; batch statistics are shared over T."""
     return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])

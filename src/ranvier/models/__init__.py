@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from ranvier.models import spiking_conv_net, spiking_mlp  # noqa: F401  (registers)
+from ranvier.models import (  # noqa: F401  (registers)
+    qkformer,
+    spike_driven,
+    spikformer,
+    spiking_conv_net,
+    spiking_mlp,
+)
 from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.official import LoadReport, OfficialMismatchError, OfficialNames, load_official
 from ranvier.models.registry import (
     MODELS,
     create_model,
@@ -16,6 +23,7 @@ from ranvier.models.registry import (
 )
 
 __all__ = [
-    "MODELS", "ModelCard", "Paper", "Reported", "SpikingClassifier", "create_model", "describe_models",
-    "list_models", "model_card", "register_model", "trainable_params",
+    "MODELS", "LoadReport", "ModelCard", "OfficialMismatchError", "OfficialNames", "Paper", "Reported",
+    "SpikingClassifier", "create_model", "describe_models", "list_models", "load_official", "model_card",
+    "register_model", "trainable_params",
 ]  # fmt: skip

@@ -1,0 +1,99 @@
+"""The frame that every spiking attention shares, and the neuron after an attention product."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+
+from ranvier.errors import ArgumentError
+from ranvier.layers.conv import ConvBN, ConvBNNeuron
+from ranvier.layers.residual import Residual, check_residual
+from ranvier.neurons import Neuron, NeuronFactory
+
+
+def product_neuron(neuron: NeuronFactory, threshold: float | None, channels: int) -> Neuron:
+    """The neuron that turns an attention product `[T, B, channels, ...]` back into spikes.
+
+    `threshold` replaces the one of the factory; None keeps it. Raises `ArgumentError` when the neuron has none.
+    """
+    if threshold is None:
+        return neuron(channels=channels)
+    if "threshold" not in inspect.signature(neuron.neuron).parameters:
+        raise ArgumentError(
+            f"neuron {neuron.type!r} takes no threshold, but attn_threshold={threshold!r} asks for one after the "
+            "attention product; give attn_threshold=None to use the neuron as it is"
+        )
+    return neuron(channels=channels, threshold=threshold)
+
+
+def wide(spikes: Tensor) -> Tensor:
+    """`spikes` in at least float32: sums over tokens pass 2048 and 256, where float16 and bfloat16 stop counting."""
+    return spikes.float() if spikes.dtype in (torch.float16, torch.bfloat16) else spikes
+
+
+class SpikingAttention(nn.Module):
+    """The branch that a block adds to `[T, B, C, H, W]`: project to spikes, `mix` the tokens, project back.
+
+    A subclass names its projections in `names` and defines `mix(*projections)`, spikes `[T, B, C, H·W]` in and out,
+    with C split as (head, channel of the head). "post" ends in a neuron: `LIF(BN(W mix))`; "membrane" begins with one:
+    `BN(W mix(LIF(x)))`.
+
+    Args:
+        dim: width C.
+        num_heads: heads h; must divide `dim`.
+        neuron: factory of the neurons.
+        residual: "post" or "membrane".
+        qkv_bias: whether the projections before `mix` have biases (the one after it always has).
+        attn_threshold: threshold of the neuron after the product, None for the factory's own.
+    """
+
+    names: tuple[str, ...] = ("q", "k", "v")
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        neuron: NeuronFactory,
+        residual: Residual = "post",
+        qkv_bias: bool = False,
+        attn_threshold: float | None = 0.5,
+    ) -> None:
+        super().__init__()
+        check_residual(residual)
+        if num_heads < 1 or dim % num_heads:
+            raise ArgumentError(f"num_heads must divide the width {dim}, got {num_heads!r}")
+        self.dim, self.num_heads = dim, num_heads
+        self.before = neuron(channels=dim) if residual == "membrane" else None
+        for name in self.names:
+            self.add_module(name, ConvBNNeuron(dim, dim, neuron, kernel=1, bias=qkv_bias, dims=1))
+        self.product_neuron = product_neuron(neuron, attn_threshold, self.product_channels())
+        self.proj = ConvBN(dim, dim, 1, bias=True, dims=1)
+        self.after = neuron(channels=dim) if residual == "post" else None
+
+    def product_channels(self) -> int:
+        """Size of axis 2 of what enters the product's neuron."""
+        return self.dim
+
+    def mix(self, *projections: Tensor) -> Tensor:
+        """Spikes of the projections, each `[T, B, C, N]`, to mixed spikes `[T, B, C, N]`."""
+        raise ArgumentError(f"{type(self).__name__} does not define mix")
+
+    def heads(self, x: Tensor) -> Tensor:
+        """`[T, B, C, N]` as `[T, B, h, C/h, N]`."""
+        return x.unflatten(2, (self.num_heads, -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(3)
+        if self.before is not None:
+            tokens = self.before(tokens)
+        mixed = self.mix_grid(x.shape[3:], *(getattr(self, name)(tokens) for name in self.names))
+        y = self.proj(mixed.to(tokens.dtype))
+        if self.after is not None:
+            y = self.after(y)
+        return y.view_as(x)
+
+    def mix_grid(self, grid: tuple[int, ...], *projections: Tensor) -> Tensor:
+        """`mix`, for the few attentions that also need the height and width of the token grid."""
+        return self.mix(*projections)
