@@ -1,0 +1,75 @@
+"""From a recipe to the things it names: data, model, augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ranvier.data as data_room
+from ranvier.data import Augment, DataBundle, Samples, split_validation
+from ranvier.errors import ArgumentError, ConfigError
+from ranvier.models import SpikingClassifier, create_model
+from ranvier.train.recipe import AugmentSection, Recipe
+
+VALIDATION_SEED = 0
+"""Runs with different seeds set the same samples aside, so that their figures can be compared."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run trains on, selects on (None: nothing set aside) and, at its very end, is tested on."""
+
+    bundle: DataBundle
+    train: Samples
+    validation: Samples | None
+
+    @property
+    def test(self) -> Samples:
+        """The test part; nothing but the final evaluation may ask for it."""
+        return self.bundle.test
+
+
+def load_splits(recipe: Recipe) -> Splits:
+    """Load the data set of `recipe` and set the validation part aside."""
+    section = recipe.data
+    for option in ("train_size", "test_size"):
+        if option in section.options:
+            raise ConfigError(f"data.options.{option}: use data.limit_{option.removesuffix('_size')}")
+    bundle = data_room.load(
+        section.name, section.root, train_size=section.limit_train, test_size=section.limit_test, **section.options
+    )
+    if not section.validation:
+        return Splits(bundle, bundle.train, None)
+    try:
+        train, validation = split_validation(bundle.train, section.validation, seed=VALIDATION_SEED)
+    except ArgumentError as error:
+        raise ConfigError(f"data.validation: {error}") from error
+    return Splits(bundle, train, validation)
+
+
+def build_model(recipe: Recipe, bundle: DataBundle) -> SpikingClassifier:
+    """The model of `recipe`, with shapes and normalisation from the data where the recipe does not give them."""
+    return create_model(recipe.model.name, **model_arguments(recipe, bundle))  # pyright: ignore[reportReturnType]
+
+
+def model_arguments(recipe: Recipe, bundle: DataBundle) -> dict[str, Any]:
+    """The arguments that `build_model` passes to `ranvier.create_model`."""
+    *steps, channels, height, width = bundle.input_shape
+    arguments: dict[str, Any] = {
+        "num_classes": bundle.num_classes,
+        "in_channels": channels,
+        "img_size": height if height == width else (height, width),
+    }
+    if steps:
+        arguments["T"] = steps[0]
+    elif recipe.data.normalize and bundle.mean is not None and bundle.std is not None:
+        arguments["encoder"] = {"type": "direct", "mean": list(bundle.mean), "std": list(bundle.std)}
+    return {**arguments, **recipe.model.args}
+
+
+def build_augment(section: AugmentSection, epoch: int) -> Augment:
+    """What is done to the batches of `epoch` (from 0)."""
+    values = section.model_dump(exclude={"mix_off_epoch"})
+    if section.mix_off_epoch is not None and epoch >= section.mix_off_epoch:
+        values |= {"mixup": 0.0, "cutmix": 0.0}
+    return Augment(**values)

@@ -1,0 +1,52 @@
+"""Where a number stopped being finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranvier.errors import RanvierError
+
+
+class NonFiniteError(RanvierError):
+    """The loss became NaN or infinite; the message names the step and, where it can be found, the layer."""
+
+
+def blame(net: nn.Module, x: Tensor) -> str:
+    """A sentence on what is not finite when `net` sees the batch `x`: input, a weight, or the first layer's output."""
+    if not torch.isfinite(x).all():
+        return "the input batch holds values that are not finite"
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return f"{name!r} holds values that are not finite"
+    layer = _first_layer(net, x)
+    if layer is not None:
+        return f"the first layer whose output is not finite is {layer!r}"
+    return "every layer's output is finite when the batch is repeated; the loss itself overflowed"
+
+
+@torch.no_grad()
+def _first_layer(net: nn.Module, x: Tensor) -> str | None:
+    found: list[str] = []
+
+    def look(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs = output if isinstance(output, tuple | list) else [output]
+            tensors = [t for t in outputs if isinstance(t, Tensor) and t.is_floating_point()]
+            if not found and not all(bool(torch.isfinite(t).all()) for t in tensors):
+                found.append(name)
+
+        return hook
+
+    leaves = {name: m for name, m in net.named_modules() if name and next(m.children(), None) is None}
+    handles = [module.register_forward_hook(look(name)) for name, module in leaves.items()]
+    try:
+        net(x)
+    except Exception:
+        return found[0] if found else None
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None

@@ -1,0 +1,147 @@
+"""How good a net is on a data set: accuracy, loss, and accuracy as a function of the number of time steps."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ranvier.data import loader
+from ranvier.errors import ArgumentError, ShapeError
+from ranvier.train.rates import RateMeter
+
+_RATE_BATCHES = 2  # enough to see how often neurons fire, without slowing the rest
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one pass over a data set.
+
+    Attributes:
+        n: samples.
+        accuracy: share of samples whose time-mean logits are largest at their label.
+        loss: mean cross-entropy of the time-mean logits.
+        accuracy_by_step: entry t is the accuracy of the mean over the first t + 1 steps.
+        firing_rate: share of non-zero neuron outputs over the first batches; None for a net without neurons.
+        seconds: wall-clock.
+    """
+
+    n: int
+    accuracy: float
+    loss: float
+    accuracy_by_step: tuple[float, ...]
+    firing_rate: float | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Evaluation:
+        """The inverse of `to_json`."""
+        return cls(**{**document, "accuracy_by_step": tuple(document["accuracy_by_step"])})
+
+
+def evaluate(
+    target: nn.Module | str | os.PathLike[str],
+    dataset: Dataset[Any] | None = None,
+    *,
+    split: Literal["test", "validation", "train"] = "test",
+    batch_size: int | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate a trained run or any model.
+
+    Args:
+        target: the folder of a run (its selected weights), or a model.
+        dataset: of `(x, y)`; by default the `split` of the run's own data.
+        data_root: where the run's data lies now, when not where the recipe or RANVIER_DATA says.
+        seed: of random encoders; the global generators are left as they are.
+    """
+    if isinstance(target, nn.Module):
+        if dataset is None:
+            raise ArgumentError("dataset: evaluating a model needs one; only the folder of a run knows its own data")
+        return measure(target.to(device), dataset, batch_size or 256, device=device, seed=seed)
+    from ranvier.train.assemble import load_splits
+    from ranvier.train.run import load_run
+
+    net, recipe = load_run(target)
+    if dataset is None:
+        if data_root is not None:
+            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(Path(data_root))})})
+        splits = load_splits(recipe)
+        parts = {"test": splits.test, "validation": splits.validation, "train": splits.train}
+        dataset = parts.get(split)
+        if dataset is None:
+            raise ArgumentError(f"split: the run has no part {split!r}; it has train, test or validation (if set aside)")
+    return measure(net.to(device), dataset, batch_size or recipe.data.eval_batch_size, device=device, seed=seed)
+
+
+@torch.no_grad()
+def measure(
+    net: nn.Module,
+    dataset: Dataset[Any],
+    batch_size: int,
+    *,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    rank: int = 0,
+    world: int = 1,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> Evaluation:
+    """`evaluate` for a net on its device; `reduce` sums a tensor over the `world` processes that share the work."""
+    started = time.perf_counter()
+    device = torch.device(device)
+    dtype = next((p.dtype for p in net.parameters()), torch.float32)
+    meter = RateMeter(net)
+    sums = torch.zeros(2, dtype=torch.float64)
+    correct: Tensor | None = None
+    training = net.training
+    net.eval()
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            batches = loader(dataset, batch_size, rank=rank, world=world, prefetch=1)
+            for number, (x, y) in enumerate(batches):
+                with meter.watching(number < _RATE_BATCHES), autocast():
+                    logits = net(x.to(device, dtype if dtype == torch.float64 else None))
+                if logits.dim() != 3:
+                    raise ShapeError(f"the model must return per-step logits [T, B, K], got {tuple(logits.shape)}")
+                hits, loss = _count(logits.float() if dtype != torch.float64 else logits, y.to(device))
+                correct = hits if correct is None else correct + hits
+                sums += torch.tensor([float(loss), len(y)], dtype=torch.float64)
+    finally:
+        net.train(training)
+    assert correct is not None or world > 1
+    if reduce is not None:
+        steps = int(reduce(torch.tensor(0 if correct is None else len(correct), device=device)).item()) // world
+        correct = torch.zeros(steps, dtype=torch.float64, device=device) if correct is None else correct
+        correct = reduce(correct)
+        sums = reduce(sums.to(device)).cpu()
+    assert correct is not None
+    total_loss, n = sums.tolist()
+    by_step = tuple(count / n for count in correct.tolist())
+    return Evaluation(int(n), by_step[-1], total_loss / n, by_step, meter.take(), time.perf_counter() - started)
+
+
+def _count(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Correct samples after each step `[T]` (float64), and the summed loss."""
+    decisions = logits.cumsum(0).argmax(-1)
+    # the same reduction as in training, whatever the order of a running sum gives in the last digit
+    mean = logits.mean(0)
+    decisions[-1] = mean.argmax(-1)
+    return (decisions == y).sum(1).double(), F.cross_entropy(mean, y, reduction="sum").double()

@@ -1,0 +1,55 @@
+"""Losses on per-step logits `[T, B, K]`, with labels or soft targets."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ranvier.errors import ArgumentError, ShapeError
+from ranvier.train.recipe import TrainSection
+
+
+def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Softmax cross-entropy of the time mean of `logits` (`[T, B, K]`); a scalar.
+
+    `target` is int64 labels `[B]`, smoothed by `label_smoothing` s to (1 − s) onehot + s / K, or probabilities
+    `[B, K]` (after mixup, say), which are taken as they are.
+    """
+    _check(logits, target)
+    smoothing = 0.0 if target.is_floating_point() else label_smoothing
+    return F.cross_entropy(logits.mean(0), target, label_smoothing=smoothing)
+
+
+def tet(logits: Tensor, target: Tensor, lam: float = 0.05, phi: float = 1.0, label_smoothing: float = 0.0) -> Tensor:
+    """Temporal efficient training: `(1 − λ) · mean_t CE(logits_t, y) + λ · mean (logits − φ)²`; a scalar.
+
+    Deng, Li, Zhang and Gu, "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting"
+    (ICLR 2022), equations 10 to 12. `target` as in `cross_entropy`; λ = `lam` in [0, 1], φ = `phi`.
+    """
+    _check(logits, target)
+    if not 0 <= lam <= 1:
+        raise ArgumentError(f"lam must lie in [0, 1], got {lam!r}")
+    smoothing = 0.0 if target.is_floating_point() else label_smoothing
+    steps = target.expand(logits.shape[0], *target.shape).flatten(0, 1)
+    each = F.cross_entropy(logits.flatten(0, 1), steps, label_smoothing=smoothing)
+    if lam == 0:
+        return each
+    return (1 - lam) * each + lam * (logits - phi).square().mean()
+
+
+def recipe_loss(train: TrainSection, logits: Tensor, target: Tensor) -> Tensor:
+    """The loss that a recipe asks for."""
+    if train.loss == "tet":
+        return tet(logits, target, train.tet_lambda, train.tet_target, train.label_smoothing)
+    return cross_entropy(logits, target, train.label_smoothing)
+
+
+def _check(logits: Tensor, target: Tensor) -> None:
+    if logits.dim() != 3 or logits.shape[0] == 0:
+        raise ShapeError(f"logits must be [T, B, K] with at least one step, got {tuple(logits.shape)}")
+    expected = tuple(logits.shape[1:]) if target.is_floating_point() else tuple(logits.shape[1:2])
+    if tuple(target.shape) != expected:
+        raise ShapeError(
+            f"target must be labels [{logits.shape[1]}] or probabilities {tuple(logits.shape[1:])} for logits of shape "
+            f"{tuple(logits.shape)}, got {tuple(target.shape)} of {target.dtype}"
+        )

@@ -1,0 +1,71 @@
+"""How far a run has come: the numbers of a checkpoint that are not tensors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far (counted from 1) on the validation part."""
+
+    step: int
+    epoch: int
+    accuracy: float
+    loss: float
+
+    def beats(self, other: Best | None) -> bool:
+        """Higher accuracy, or the same at a lower loss."""
+        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+
+
+@dataclass
+class Progress:
+    """Updates done, sums over the epoch that runs, and the best epoch so far."""
+
+    step: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+    samples: float = 0.0
+    rate: float = 0.0
+    rate_samples: int = 0
+    best: Best | None = None
+    train_s: float = 0.0
+    journal_bytes: int = 0
+
+    def add(self, loss: float, correct: float, samples: float, rate: float | None) -> None:
+        """Count one update: sums over its samples."""
+        self.loss += loss
+        self.correct += correct
+        self.samples += samples
+        if rate is not None:
+            self.rate += rate
+            self.rate_samples += 1
+
+    def means(self) -> tuple[float, float, float | None]:
+        """Loss, accuracy and firing rate of the epoch so far."""
+        rate = self.rate / self.rate_samples if self.rate_samples else None
+        return self.loss / self.samples, self.correct / self.samples, rate
+
+    def start_epoch(self) -> None:
+        """Forget the sums."""
+        self.loss = self.correct = self.samples = self.rate = 0.0
+        self.rate_samples = 0
+
+    def consider(self, found: Best) -> bool:
+        """Take `found` as the best if it is; whether it was."""
+        if not found.beats(self.best):
+            return False
+        self.best = found
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; floats keep every bit in JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Progress:
+        """The inverse of `to_json`."""
+        best = document["best"]
+        return cls(**{**document, "best": None if best is None else Best(**best)})

@@ -1,0 +1,244 @@
+"""What a recipe may say: a run is data, checked key by key before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ranvier.errors import ConfigError, nearest
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Number = Annotated[int, Field(ge=0, strict=True)]  # 1.0 is neither a share nor a number of samples
+
+# Where a run reads and what it prints change no number, so they are left out of the hash.
+_NOT_CONTENT = (("name",), ("log",), ("data", "root"), ("data", "prefetch"))
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are an error, numbers are finite, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class AugmentSection(Section):
+    """Augmentation of the training batches, as in `ranvier.data.Augment`; the defaults do nothing.
+
+    `mix_off_epoch` is the first epoch (counted from 0) without mixup and CutMix; None keeps them to the end.
+    """
+
+    crop: Whole = 0
+    flip: bool = False
+    randaugment: tuple[int, float] | None = None
+    erasing: Probability = 0.0
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
+    mix_off_epoch: Whole | None = None
+
+
+class DataSection(Section):
+    """The data set and how it is cut into batches.
+
+    Attributes:
+        name, root, options: of `ranvier.data.load`.
+        batch_size: samples of one forward pass, over all processes; a step takes `train.accumulate` of them.
+        eval_batch_size: samples of one forward pass when evaluating, a process.
+        validation: share (a float below 1) or number of training samples set aside to select the weights on; 0 keeps
+            all for training, and the weights of the last epoch are the result.
+        limit_train, limit_test: use a fixed stratified part of that many samples.
+        normalize: the direct encoder gets the mean and the spread of the training images.
+        prefetch: batches prepared ahead by a thread.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    root: str | None = None
+    batch_size: Count = 64
+    eval_batch_size: Count = 256
+    validation: Number | Share = 0.1
+    limit_train: Count | None = None
+    limit_test: Count | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    augment: AugmentSection = AugmentSection()
+    normalize: bool = True
+    prefetch: Whole = 1
+
+
+class ModelSection(Section):
+    """A registered model and the arguments of `ranvier.create_model`; the data set gives its shapes where they lack."""
+
+    name: Annotated[str, Field(min_length=1)]
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainSection(Section):
+    """Optimisation.
+
+    Attributes:
+        epochs, max_steps: the run ends at whichever comes first; one step is one update of the weights.
+        optimizer: adamw, adam, sgd (with `momentum`, `nesterov`). Weight decay leaves biases, normalisation and neuron
+            parameters alone unless `decay_norm` is true.
+        schedule: constant, cosine (to `min_lr`), onecycle, or step (times `gamma` every `step_epochs`). All but
+            onecycle climb linearly from `warmup_lr` during `warmup_epochs`; onecycle climbs as a cosine, by default
+            during 30 % of the run from lr / 25. The last `cooldown_epochs` stay at the final rate.
+        schedule_by: "step" changes the rate at every step, "epoch" once an epoch.
+        loss: cross_entropy of the time mean, or tet (each step on its own, with `tet_lambda` and `tet_target`).
+        clip_norm: largest gradient norm, 0 for no limit.
+        accumulate: batches of one step.
+        ema: decay of the moving average of the weights that is evaluated instead of them, 0 for none.
+        precision, accelerator, devices, strategy: of Lightning Fabric. `devices` processes share each batch.
+        threads: of PyTorch on the CPU; None leaves them as they are.
+        deterministic: refuse operations that have no deterministic form on the device.
+        checkpoint_epochs, checkpoint_steps: a checkpoint every so many epochs (0: only improved ones and the last)
+            and, inside epochs, every so many steps (0: none).
+    """
+
+    epochs: Count = 20
+    max_steps: Count | None = None
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
+    decay_norm: bool = False
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    momentum: Share = 0.9
+    nesterov: bool = False
+    schedule: Literal["constant", "cosine", "onecycle", "step"] = "cosine"
+    schedule_by: Literal["step", "epoch"] = "step"
+    warmup_epochs: NonNegative = 0.0
+    warmup_lr: NonNegative = 0.0
+    min_lr: NonNegative = 0.0
+    cooldown_epochs: NonNegative = 0.0
+    step_epochs: Positive = 30.0
+    gamma: Positive = 0.1
+    loss: Literal["cross_entropy", "tet"] = "cross_entropy"
+    label_smoothing: Share = 0.0
+    tet_lambda: Probability = 0.05
+    tet_target: float = 1.0
+    clip_norm: NonNegative = 0.0
+    accumulate: Count = 1
+    ema: Share = 0.0
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"] = "auto"
+    devices: Count = 1
+    strategy: Literal["auto", "ddp", "ddp_spawn", "ddp_fork"] = "auto"
+    compile: bool = False
+    threads: Count | None = None
+    deterministic: bool = False
+    checkpoint_epochs: Whole = 1
+    checkpoint_steps: Whole = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainSection:
+        if self.warmup_epochs + self.cooldown_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} and cooldown_epochs {self.cooldown_epochs:g} do not fit into "
+                f"{self.epochs} epochs"
+            )
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}")
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class LogSection(Section):
+    """What a run writes about itself: a line every so many steps, and TensorBoard files on request."""
+
+    every: Count = 20
+    tensorboard: bool = False
+
+
+class Recipe(Section):
+    """A whole experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=120)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: DataSection
+    model: ModelSection
+    train: TrainSection = TrainSection()
+    log: LogSection = LogSection()
+
+    def hash(self) -> str:
+        """SHA-256 of all that decides the numbers (not of name, log and data folder), equal on every machine."""
+        content = self.model_dump(mode="json")
+        for *parents, last in _NOT_CONTENT:
+            section = content
+            for parent in parents:
+                section = section[parent]
+            del section[last]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """Every key with its value; `load_recipe` reads it back to an equal recipe."""
+        import yaml
+
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+
+def parse_recipe(document: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A validated recipe from a mapping; `ConfigError` names `where`, the dotted key and what was expected."""
+    try:
+        recipe = Recipe.model_validate(dict(document))
+        json.dumps(recipe.model_dump(mode="json"), allow_nan=False)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error)}") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{where}: holds a value that is not plain data ({error})") from None
+    return recipe
+
+
+def explain(error: ValidationError) -> str:
+    """One line for the first thing that is wrong with a recipe."""
+    first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
+    keys = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {'.'.join(keys)!r}{nearest_key(keys)}"
+    path = ".".join(_real_keys(keys)) or "the recipe"
+    if first["type"] == "missing":
+        return f"{path}: this key is required"
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] == "value_error" else f", got {first['input']!r:.80}"
+    return f"{path}: {message[:1].lower()}{message[1:]}{given}"
+
+
+def nearest_key(keys: list[str]) -> str:
+    """A `; did you mean 'train.lr'?` suffix with the whole dotted path, from the same section first."""
+    known = dotted_keys()
+    parent, last = ".".join(keys[:-1]), keys[-1]
+    siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
+    suffix = nearest(last, siblings)
+    if suffix.startswith("; did"):
+        leaf = suffix.split("'")[1]
+        return f"; did you mean {siblings[leaf]!r}?"
+    elsewhere = [key for key in known if key.rpartition(".")[2] == last]
+    if len(elsewhere) == 1:
+        return f"; did you mean {elsewhere[0]!r}?"
+    return suffix
+
+
+def dotted_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """Every key of a recipe with its dotted path, sections included."""
+    keys: list[str] = []
+    for name, info in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            keys += dotted_keys(info.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _real_keys(keys: list[str]) -> list[str]:
+    """`keys` up to the last one that is a key of a recipe: the rest are branches of a union, or places in a list."""
+    known = set(dotted_keys())
+    for length in range(len(keys), 0, -1):
+        if ".".join(keys[:length]) in known:
+            return keys[:length]
+    return keys

@@ -1,0 +1,239 @@
+"""The loop of one process: batches in, updates out, and everything that happens at the end of an epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ranvier.data import Augment, loader
+from ranvier.errors import ConfigError
+from ranvier.train import assemble
+from ranvier.train.average import WeightAverage
+from ranvier.train.checkpoint import restore_module, save_weights
+from ranvier.train.diagnose import NonFiniteError, blame
+from ranvier.train.display import Display
+from ranvier.train.evaluation import Evaluation, measure
+from ranvier.train.interrupt import Interrupted, StopRequest
+from ranvier.train.journal import Journal
+from ranvier.train.loss import recipe_loss
+from ranvier.train.optimizer import build_optimizer
+from ranvier.train.progress import Best, Progress
+from ranvier.train.random_state import seed_all
+from ranvier.train.rates import RateMeter
+from ranvier.train.recipe import Recipe
+from ranvier.train.run import METRICS, TENSORBOARD, WEIGHTS, RunFolder, RunResult
+from ranvier.train.schedule import learning_rate
+from ranvier.train.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+class Session:
+    """One process of a run (of `fabric.world_size` processes); process 0 writes the files."""
+
+    def __init__(
+        self, fabric: Fabric, recipe: Recipe, folder: RunFolder, request: StopRequest, progress: bool
+    ) -> None:
+        self.fabric, self.recipe, self.folder, self.request = fabric, recipe, folder, request
+        self.train = recipe.train
+        self.world, self.rank = fabric.world_size, fabric.global_rank
+        self.progress_wanted = progress and self.rank == 0
+        seed_all(recipe.seed)  # the same weights in every process
+        self.splits = assemble.load_splits(recipe)
+        self.net = assemble.build_model(recipe, self.splits.bundle).to(fabric.device)
+        if self.train.precision == "64-true":
+            self.net.double()
+        self.average = WeightAverage(self.net, self.train.ema) if self.train.ema else None
+        self.optimizer = build_optimizer(self.net, self.train)
+        self.meter = RateMeter(self.net)
+        self.batches = self._batches_per_epoch()
+        self.steps_per_epoch = math.ceil(self.batches / self.train.accumulate)
+        self.total_steps = self.train.epochs * self.steps_per_epoch
+        if self.train.max_steps is not None:
+            self.total_steps = min(self.total_steps, self.train.max_steps)
+        self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+        seed_all(recipe.seed, self.rank)  # but other augmentation and dropout
+        self.snapshot = Snapshot(self.fabric, self.net, self.average, self.optimizer, folder.checkpoints)
+        self.at = self.snapshot.restore() or Progress()
+        self.started = time.perf_counter() - self.at.train_s
+        module = torch.compile(self.net) if self.train.compile else self.net
+        self.model, self.stepper = fabric.setup(module, self.optimizer)  # pyright: ignore[reportArgumentType]
+
+    def run(self) -> None:
+        """Train to the end, then evaluate the selected weights on the test part, once."""
+        path = self.folder.out / METRICS if self.rank == 0 else None
+        board = self.folder.out / TENSORBOARD if self.recipe.log.tensorboard else None
+        with (
+            Journal(path, self.at.journal_bytes, board, self.at.step) as self.journal,
+            Display(self.recipe.name, self.total_steps, self.epochs, self.at.step, self.progress_wanted) as self.display,
+        ):
+            if self.at.step:
+                self.display.say(f"continuing at step {self.at.step} of {self.total_steps}")
+            while self.at.step < self.total_steps:
+                self._epoch(self.at.step // self.steps_per_epoch)
+            self._finish()
+
+    def _batches_per_epoch(self) -> int:
+        count, size = len(self.splits.train), self.recipe.data.batch_size
+        if count < size and self.world > 1:
+            raise ConfigError(f"data.batch_size {size} is more than the {count} training samples")
+        return max(1, count // size)
+
+    def _epoch(self, epoch: int) -> None:
+        """The updates of `epoch` that are still to do."""
+        first = self.at.step - epoch * self.steps_per_epoch
+        count = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
+        augment = assemble.build_augment(self.recipe.data.augment, epoch)
+        size = self.recipe.data.batch_size
+        batches = iter(loader(
+            self.splits.train, size // self.world, shuffle=True, seed=self.recipe.seed, epoch=epoch,
+            drop_last=len(self.splits.train) >= size, start=first * self.train.accumulate,
+            prefetch=self.recipe.data.prefetch, rank=self.rank, world=self.world,
+        ))  # fmt: skip
+        self.model.train()
+        for position in range(first, count):
+            left = self.batches - position * self.train.accumulate
+            group = [next(batches) for _ in range(min(self.train.accumulate, left))]
+            self._update(group, augment, epoch)
+            last = position == count - 1
+            if last:
+                self._end_epoch(epoch + 1)
+            elif self.train.checkpoint_steps and self.at.step % self.train.checkpoint_steps == 0:
+                self._checkpoint()
+            if self.stop_asked and self.at.step < self.total_steps:
+                self._interrupt()
+
+    def _update(self, group: list[tuple[Tensor, Tensor]], augment: Augment, epoch: int) -> None:
+        """One step: forward and backward over the batches of `group`, then the optimizer."""
+        lr = learning_rate(self.train, self.at.step, self.total_steps, self.steps_per_epoch)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = lr
+        sampled = self.at.step % self.recipe.log.every == 0
+        sums = torch.zeros(4, dtype=torch.float64)  # loss, correct, samples, asked to stop
+        for number, (x, y) in enumerate(group):
+            x, y = self.fabric.to_device((augment.images(x), y))
+            target = y
+            if augment.mixup or augment.cutmix:
+                x, target = augment.mix(x, y, self.splits.bundle.num_classes, self.train.label_smoothing)
+            waits = self.world > 1 and number < len(group) - 1
+            with self.fabric.no_backward_sync(self.model, enabled=True) if waits else nullcontext():  # pyright: ignore[reportArgumentType]
+                with self.meter.watching(sampled and number == 0 and not self.train.compile):
+                    logits = self.model(x)
+                loss = recipe_loss(self.train, logits, target)
+                self.fabric.backward(loss / len(group))
+            wanted = target.argmax(1) if target.is_floating_point() else target
+            hits = (logits.detach().mean(0).argmax(-1) == wanted).sum()
+            sums += torch.tensor([loss.item() * len(y), hits.item(), len(y), 0], dtype=torch.float64)
+            if self.world == 1 and not math.isfinite(sums[0].item()):
+                self._not_finite(x)
+        sums[3] = float(self.request.asked)
+        if self.world > 1:
+            sums = self._sum(sums.to(self.fabric.device)).cpu()
+            if not math.isfinite(sums[0].item()):
+                self._not_finite(group[-1][0].to(self.fabric.device))
+        if self.train.clip_norm:
+            self.fabric.clip_gradients(
+                self.model, self.stepper, max_norm=self.train.clip_norm, error_if_nonfinite=False
+            )
+        self.stepper.step()
+        self.stepper.zero_grad()
+        self.at.step += 1
+        if self.average is not None:
+            self.average.update(self.net, self.at.step)
+        self.stop_asked = bool(sums[3])
+        loss, correct, samples, _ = sums.tolist()
+        rate = self.meter.take() if sampled else None
+        self.at.add(loss, correct, samples, rate)
+        if sampled:
+            entry = {"step": self.at.step, "lr": lr, "loss": loss / samples}
+            self.journal.write(entry if rate is None else {**entry, "firing_rate": rate})
+        self.display.step(self.at.step, epoch, *self.at.means())
+
+    stop_asked = False
+
+    def _end_epoch(self, done: int) -> None:
+        """Validate, write the line of the epoch, keep a checkpoint when one is due."""
+        lr = self.optimizer.param_groups[0]["lr"]
+        loss, accuracy, rate = self.at.means()
+        entry: dict[str, Any] = {
+            "epoch": done, "step": self.at.step, "lr": lr, "train_loss": loss, "train_accuracy": accuracy,
+        }  # fmt: skip
+        if rate is not None:
+            entry["firing_rate"] = rate
+        improved = False
+        if self.splits.validation is not None:
+            found = self._measure(self._evaluated(), self.splits.validation)
+            entry |= {"val_loss": found.loss, "val_accuracy": found.accuracy}
+            improved = self.at.consider(Best(self.at.step, done, found.accuracy, found.loss))
+        self.journal.write(entry)
+        self.display.epoch(entry)
+        self.at.start_epoch()
+        every = self.train.checkpoint_epochs
+        if improved or self.at.step == self.total_steps or (every and done % every == 0):
+            self._checkpoint()
+        self.model.train()
+
+    def _evaluated(self) -> nn.Module:
+        return self.net if self.average is None else self.average.net
+
+    def _measure(self, net: nn.Module, dataset: Any) -> Evaluation:
+        if self.world > 1:
+            for buffer in net.buffers():  # running statistics differ between processes until the next forward pass
+                torch.distributed.broadcast(buffer, 0)
+        return measure(
+            net, dataset, self.recipe.data.eval_batch_size, device=self.fabric.device, seed=self.recipe.seed,
+            autocast=self.fabric.autocast, rank=self.rank, world=self.world,
+            reduce=self._sum if self.world > 1 else None,
+        )  # fmt: skip
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        return self.fabric.all_reduce(tensor, reduce_op="sum")  # pyright: ignore[reportReturnType]
+
+    def _checkpoint(self) -> None:
+        self.at.train_s = time.perf_counter() - self.started
+        self.at.journal_bytes = self.journal.sync()
+        self.snapshot.save(self.at)
+
+    def _interrupt(self) -> None:
+        if self.snapshot.saved_step != self.at.step:
+            self._checkpoint()
+        raise Interrupted(
+            f"stopped after step {self.at.step} of {self.total_steps}; the same command continues the run in "
+            f"{self.folder.out}"
+        )
+
+    def _not_finite(self, x: Tensor) -> None:
+        epoch = self.at.step // self.steps_per_epoch + 1
+        raise NonFiniteError(
+            f"the loss is not finite at step {self.at.step + 1} (epoch {epoch}): {blame(self.net, x)}. Try a lower "
+            f"train.lr, train.clip_norm=1 or train.warmup_epochs; checkpoints before it are in {self.folder.out}"
+        )
+
+    def _finish(self) -> None:
+        """The selected weights, and the only place that asks for the test part."""
+        net = self._evaluated()
+        best = self.at.best
+        if best is not None:
+            restore_module(net, self.snapshot.weights_of_best(), "the best checkpoint")
+        if self.rank == 0:
+            save_weights(self.folder.out / WEIGHTS, net.state_dict())
+        test = self._measure(net, self.splits.test)
+        if self.rank == 0:
+            result = RunResult(
+                out=self.folder.out, name=self.recipe.name, seed=self.recipe.seed, recipe_hash=self.recipe.hash(),
+                epochs=self.epochs, steps=self.at.step, selected_epoch=self.epochs if best is None else best.epoch,
+                selection="last" if best is None else "validation",
+                validation=None if best is None else {"accuracy": best.accuracy, "loss": best.loss}, test=test,
+                params=sum(p.numel() for p in self.net.parameters() if p.requires_grad),
+                model=self.net.config, fingerprint=self.splits.bundle.fingerprint,
+                train_s=self.at.train_s, eval_s=test.seconds,
+            )  # fmt: skip
+            self.folder.finish(result)
+            self.display.say(f"test accuracy {test.accuracy:.2%} (weights of epoch {result.selected_epoch})")
+        self.fabric.barrier()

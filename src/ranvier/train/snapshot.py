@@ -1,0 +1,89 @@
+"""All that a run is made of, into a checkpoint and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, optim
+
+from ranvier.errors import CheckpointError
+from ranvier.models import SpikingClassifier
+from ranvier.train.average import WeightAverage
+from ranvier.train.checkpoint import (
+    CheckpointFolder,
+    optimizer_tensors,
+    part,
+    restore_module,
+    restore_optimizer,
+)
+from ranvier.train.progress import Progress
+from ranvier.train.random_state import random_state, restore_random_state
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+class Snapshot:
+    """Weights, their average, the optimizer, the random generators of every process, the loss scaler, the progress."""
+
+    def __init__(
+        self, fabric: Fabric, net: SpikingClassifier, average: WeightAverage | None, optimizer: optim.Optimizer,
+        checkpoints: CheckpointFolder,
+    ) -> None:  # fmt: skip
+        self.fabric, self.net, self.average, self.optimizer = fabric, net, average, optimizer
+        self.checkpoints = checkpoints
+        self.saved_step = -1
+
+    def save(self, at: Progress) -> None:
+        """Write a checkpoint of this moment; called by every process, at the same step."""
+        tensors = {f"rng.{self.fabric.global_rank}.{key}": value for key, value in random_state().items()}
+        if self.fabric.world_size > 1:
+            tensors = self._of_all_processes(random_state())
+        if self.fabric.global_rank == 0:
+            tensors |= {f"model.{key}": value for key, value in self.net.state_dict().items()}
+            if self.average is not None:
+                tensors |= {f"ema.{key}": value for key, value in self.average.net.state_dict().items()}
+            tensors |= {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
+            numbers = {"progress": at.to_json(), "scaler": self._scaler_state(), "model": self.net.config}
+            self.checkpoints.save(at.step, tensors, numbers, None if at.best is None else at.best.step)
+        self.saved_step = at.step
+        self.fabric.barrier()
+
+    def restore(self) -> Progress | None:
+        """Put everything back from the newest checkpoint; None where there is none."""
+        found = self.checkpoints.latest()
+        if found is None:
+            return None
+        tensors, numbers = found
+        restore_module(self.net, part(tensors, "model."), "the checkpoint")
+        if self.average is not None:
+            restore_module(self.average.net, part(tensors, "ema."), "the checkpoint's average")
+        try:
+            restore_optimizer(self.optimizer, part(tensors, "optimizer."))
+            at = Progress.from_json(numbers["progress"])
+            if numbers["scaler"]:
+                self.fabric._precision.load_state_dict(numbers["scaler"])
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"the checkpoint of step {numbers.get('step')} does not fit this run ({error})") from error
+        restore_random_state(part(tensors, f"rng.{self.fabric.global_rank}."))
+        self.saved_step = at.step
+        return at
+
+    def weights_of_best(self) -> dict[str, Tensor]:
+        """The state dict that was evaluated at the best epoch."""
+        found = self.checkpoints.best()
+        if found is None:
+            raise CheckpointError("the best checkpoint of the run is gone")
+        tensors, _ = found
+        return part(tensors, "model." if self.average is None else "ema.")
+
+    def _of_all_processes(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
+        gathered: dict[str, Tensor] = {}
+        for key, value in own.items():
+            states: Any = self.fabric.all_gather(value.to(self.fabric.device))
+            gathered |= {f"rng.{rank}.{key}": state.to("cpu", torch.uint8) for rank, state in enumerate(states)}
+        return gathered
+
+    def _scaler_state(self) -> dict[str, Any]:
+        return dict(self.fabric._precision.state_dict())
