@@ -10,11 +10,15 @@ import typer
 import ranvier
 from ranvier.cli.bench import bench
 from ranvier.cli.data import data
+from ranvier.cli.evaluate import evaluate
 from ranvier.cli.models import models
 from ranvier.cli.report import report
+from ranvier.cli.train import train
 
 VERBS: dict[str, Callable[..., Any]] = {
     "models": models,
+    "train": train,
+    "eval": evaluate,
     "bench": bench,
     "report": report,
     "data": data,

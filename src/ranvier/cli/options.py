@@ -22,7 +22,7 @@ Overrides = Annotated[
 
 def key_values(given: Iterable[str] | None) -> dict[str, Any]:
     """`["T=4", "neuron.tau=3"]` as a nested mapping; values are read as YAML: numbers are numbers."""
-    import yaml
+    from ranvier.train.recipe_file import parse_yaml
 
     tree: dict[str, Any] = {}
     for item in given or ():
@@ -30,12 +30,7 @@ def key_values(given: Iterable[str] | None) -> dict[str, Any]:
         parts = key.split(".")
         if not equals or not all(parts):
             raise ConfigError(f"argument {item!r}: expected KEY=VALUE, such as T=4")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"argument {item!r}: the value is not valid YAML") from error
-        if isinstance(value, str):
-            value = number(value)
+        value = parse_yaml(text, f"argument {item!r}")
         branch = tree
         for part in parts[:-1]:
             branch = branch.setdefault(part, {})
@@ -43,11 +38,3 @@ def key_values(given: Iterable[str] | None) -> dict[str, Any]:
                 raise ConfigError(f"argument {item!r}: {part!r} already has a value")
         branch[parts[-1]] = value
     return tree
-
-
-def number(text: str) -> float | str:
-    """YAML reads `1e-3` as text; people mean a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
