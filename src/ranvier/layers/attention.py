@@ -89,10 +89,11 @@ class SpikingAttention(nn.Module):
         if self.before is not None:
             tokens = self.before(tokens)
         mixed = self.mix_grid(x.shape[3:], *(getattr(self, name)(tokens) for name in self.names))
-        y = self.proj(mixed.to(tokens.dtype))
-        if self.after is not None:
-            y = self.after(y)
-        return y.view_as(x)
+        return self.activate(self.proj(mixed.to(tokens.dtype))).view_as(x)
+
+    def activate(self, y: Tensor) -> Tensor:
+        """The neuron after the projection, if there is one."""
+        return y if self.after is None else self.after(y)
 
     def mix_grid(self, grid: tuple[int, ...], *projections: Tensor) -> Tensor:
         """`mix`, for the few attentions that also need the height and width of the token grid."""

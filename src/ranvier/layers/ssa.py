@@ -43,6 +43,8 @@ class SpikingSelfAttention(SpikingAttention):
         dim, num_heads, neuron, residual, qkv_bias, attn_threshold: as in `SpikingAttention`.
         scale: s; with the threshold ½ it is one number, θ/s.
         order: order of the product, see `spike_product`.
+        batch_leak: let the neuron after the projection read the flattened [T·B] as its time, so that the membrane
+            runs on from one sample into the next, as in the released QKFormer. One sample alone is not affected.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SpikingSelfAttention(SpikingAttention):
         attn_threshold: float | None = 0.5,
         scale: float = 0.125,
         order: Order = "auto",
+        batch_leak: bool = False,
     ) -> None:
         super().__init__(dim, num_heads, neuron, residual, qkv_bias, attn_threshold)
         if not scale > 0:
@@ -62,8 +65,14 @@ class SpikingSelfAttention(SpikingAttention):
         check_order(order)
         self.scale = scale
         self.order: Order = order
+        self.batch_leak = batch_leak
 
     def mix(self, *projections: Tensor) -> Tensor:
         q, k, v = (self.heads(p) for p in projections)
         product = spike_product(q, k, v, self.order) * self.scale
         return self.product_neuron(product.flatten(2, 3))
+
+    def activate(self, y: Tensor) -> Tensor:
+        if not self.batch_leak:
+            return super().activate(y)
+        return super().activate(y.flatten(0, 1).unsqueeze(1)).view_as(y)
