@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
+from ranvier.ops.memory import on_huge_pages
 from ranvier.ops.parallel import over_range
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
@@ -55,8 +56,9 @@ def _exp_minus32(z):
     return p * _float_from_bits(np.int32((np.int32(127) - whole) << np.int32(23)))
 
 
-# LLVM vectorises the inner loops only if their indices are unsigned (numba adds a wrap-around test to signed ones),
-# each phase is a function of its own, and no load hides in the arm of a conditional. All three were measured.
+# LLVM vectorises the inner loops only if their indices are unsigned (numba adds a wrap-around test to signed ones), no
+# load hides in the arm of a conditional, and a loop touches so few arrays that at most eight pairs have to be tested
+# for overlap: hence functions a phase, and several short loops a step. All of it was measured.
 
 
 @lru_cache(maxsize=64)
@@ -211,15 +213,23 @@ def _reverse_phase(
                     elif count <= one:
                         g = g + attached * gvj * (v_reset - h)
                     gh = g * (a / thj) if (u > zero and u < levels) else zero
-                    kept = gvj if soft or count <= zero else zero
+                    if soft:
+                        kept = gvj
+                    else:
+                        kept = gvj if count <= zero else zero
                 else:
                     g = g - attached * gvj * thj if soft else g + attached * gvj * (v_reset - h)
                     gh = g * slopes[j]
-                    kept = gvj if soft or h - thj < zero else zero
-                gh = gh + kept
+                    if soft:
+                        kept = gvj
+                    else:
+                        kept = gvj if h - thj < zero else zero
+                slopes[j] = gh + kept
+            for j in range(n):
+                kj = k0 if uniform else kk[j]
+                gh = slopes[j]
                 gv[j] = gh - kj * gh
                 gx[first + t, base + j] = kj * gh if decay_input else gh
-                slopes[j] = gh
             if decay_grad:
                 for j in range(n):
                     drive = v_reset - vs[t, j]
@@ -305,7 +315,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients `(gx [T, M], gv0 [M] or empty, gk [M] or empty)`; arguments as in `forward`."""
     steps, size = x.shape
-    gx = torch.empty_like(x)
+    gx = on_huge_pages(torch.empty_like(x))
     gv0 = x.new_empty(size if want_v0 else 0)
     gk = x.new_empty(size if want_k else 0)
     code = d.surrogate.code if d.levels == 0 else -1

@@ -1,0 +1,165 @@
+"""LIF, forward + backward, beside SpikingJelly and snnTorch in one process.
+
+tau 2, hard reset to 0, arctangent surrogate (alpha 2), reset detached. No time is printed for a peer whose spike
+trains or gradients differ from ours on the benchmark's own input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import in_turn, store
+from ranvier.neurons import LIF
+
+ONE_THREAD = [(500, 16, 512)]
+TWO_THREADS = [(4, 64, 65536), (16, 64, 8192), (100, 256, 256)]
+Run = Callable[[Tensor], Tensor]
+
+
+def spikingjelly() -> Run:
+    from spikingjelly.activation_based import neuron, surrogate  # pyright: ignore[reportMissingImports]
+
+    node = neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m")
+
+    def run(x: Tensor) -> Tensor:
+        node.reset()
+        return node(x)
+
+    return run
+
+
+def snntorch() -> Run:
+    import snntorch  # pyright: ignore[reportMissingImports]
+    from snntorch import surrogate  # pyright: ignore[reportMissingImports]
+
+    leaky = snntorch.Leaky(beta=0.5, spike_grad=surrogate.atan(2.0), reset_mechanism="zero")
+
+    def run(x: Tensor) -> Tensor:
+        membrane, spikes = leaky.reset_mem(), []
+        for x_t in x.unbind(0):
+            s, membrane = leaky(x_t, membrane)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    return run
+
+
+def agree(name: str, peer: Run, ours: Run, shape: tuple[int, ...]) -> None:
+    """The gate: equal spike trains, gradients within 1e-5 (relative to the largest)."""
+    x = torch.randn(shape[0], min(shape[1], 16), min(shape[2], 512), generator=torch.Generator().manual_seed(1)) * 2
+    outcomes = []
+    for run in (peer, ours):
+        x = x.detach().requires_grad_()
+        spikes = run(x)
+        upstream = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(2))
+        outcomes.append((spikes.detach(), torch.autograd.grad(spikes, x, upstream)[0]))
+    (s1, g1), (s2, g2) = outcomes
+    if not torch.equal(s1, s2):
+        sys.exit(f"{name}: {int((s1 != s2).sum())} of {s1.numel()} spikes differ from ours; no time is printed")
+    if (g1 - g2).abs().max() > 1e-5 * g1.abs().max():
+        sys.exit(f"{name}: gradients differ from ours by {(g1 - g2).abs().max():.2e}; no time is printed")
+
+
+def step(run: Run, x: Tensor, upstream: Tensor) -> Callable[[], None]:
+    def once() -> None:
+        run(x).backward(upstream)
+        x.grad = None
+
+    return once
+
+
+def measure(shape: tuple[int, ...], threads: int, rounds: int) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    plain = LIF(decay_input=False, surrogate="atan")
+    sj, snn, ours = spikingjelly(), snntorch(), LIF(surrogate="atan")
+    agree("SpikingJelly", sj, ours, shape)
+    agree("snnTorch", snn, plain, shape)
+    x = torch.randn(shape, requires_grad=True)
+    upstream, target = torch.randn(shape), torch.empty(shape)
+    contenders: dict[str, Callable[[], Any]] = {
+        "ranvier": step(ours, x, upstream),
+        "SpikingJelly 2.0.0": step(sj, x, upstream),
+        "snnTorch 1.0.0": step(snn, x, upstream),
+        "copy_ (reused memory)": lambda: target.copy_(upstream),
+        "clone (fresh memory)": lambda: upstream.clone(),
+    }
+    times, first = in_turn(contenders, rounds, clock)
+    base = times["ranvier"]
+    # Forward reads x and writes spikes; backward reads x and the upstream gradient and writes the gradient of x.
+    passes = 5 / 2
+    row = {
+        "shape": list(shape),
+        "threads": threads,
+        "clock": "CPU" if threads == 1 else "wall",
+        "ms": {name: round(t * 1e3, 2) for name, t in times.items()},
+        "first_call_s": round(first["ranvier"], 3),
+        "ratio_spikingjelly": round(times["SpikingJelly 2.0.0"] / base, 1),
+        "ratio_snntorch": round(times["snnTorch 1.0.0"] / base, 1),
+        "copies_reused": round(base / (passes * times["copy_ (reused memory)"]), 2),
+        "copies_fresh": round(base / (passes * times["clone (fresh memory)"]), 2),
+    }
+    print(
+        f"{shape!s:18} {threads} thread(s): ranvier {base * 1e3:8.1f} ms | SpikingJelly {row['ratio_spikingjelly']:6.1f}x | "
+        f"snnTorch {row['ratio_snntorch']:6.1f}x | {row['copies_reused']:.2f} copies of the bytes moved "
+        f"({row['copies_fresh']:.2f} into fresh memory) | first call {row['first_call_s']:.2f} s",
+        flush=True,
+    )
+    return row
+
+
+def linear_in_time(rounds: int) -> list[dict[str, Any]]:
+    torch.set_num_threads(1)
+    rows = []
+    for steps in (128, 256, 512):
+        x, upstream = torch.randn(steps, 16, 512, requires_grad=True), torch.randn(steps, 16, 512)
+        spikes = LIF(surrogate="atan")(x)
+
+        def backward(spikes: Tensor = spikes, upstream: Tensor = upstream, x: Tensor = x) -> None:
+            spikes.backward(upstream, retain_graph=True)
+            x.grad = None
+
+        times, _ = in_turn({"backward": backward}, rounds * 3, time.process_time)
+        rows.append({"T": steps, "backward_ms": round(times["backward"] * 1e3, 2)})
+    for a, b in zip(rows, rows[1:], strict=False):
+        b["over_half_T"] = round(b["backward_ms"] / a["backward_ms"], 2)
+        print(f"backward T={b['T']}: {b['backward_ms']} ms, {b['over_half_T']}x of T={a['T']}", flush=True)
+    return rows
+
+
+def compile_time() -> list[dict[str, Any]]:
+    rows = []
+    for steps in (4, 64, 512):
+        torch._dynamo.reset()
+        net = torch.nn.Sequential(torch.nn.Linear(64, 64), LIF())
+        compiled = torch.compile(net, fullgraph=True, dynamic=False)
+        x = torch.randn(steps, 8, 64)
+        start = time.perf_counter()
+        compiled(x).sum().backward()
+        rows.append({"T": steps, "compile_s": round(time.perf_counter() - start, 2)})
+        print(f"torch.compile (linear + LIF, forward + backward) T={steps}: {rows[-1]['compile_s']} s", flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=11)
+    rounds = parser.parse_args().rounds
+    rows = {
+        "one_thread": [measure(shape, 1, rounds) for shape in ONE_THREAD],
+        "two_threads": [measure(shape, 2, rounds) for shape in TWO_THREADS],
+        "linear_in_time": linear_in_time(rounds),
+        "compile": compile_time(),
+    }
+    print(f"stored in benchmarks/results/{store('lif', 'python -m benchmarks lif', rows).name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""A virtual environment with the peers and Ranvier side by side, so that one process measures them all.
+
+The peers are installed without their dependencies (they would pull an unpinned torch and torchvision); the few pure
+packages that they import are named here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv-peers"
+PEERS = ("spikingjelly==2.0.0", "snntorch==1.0.0")
+NEEDED_BY_PEERS = ("loguru", "tqdm", "scipy", "matplotlib", "tensorboard", "pandas", "h5py")
+NEEDED_BY_RANVIER = ("torch", "numpy", "numba", "safetensors", "setuptools")
+
+
+def python() -> Path:
+    """The interpreter of the peers' environment, which is made on first use."""
+    interpreter = VENV / "bin" / "python"
+    done = VENV / ".installed"
+    if not done.exists():
+        print(f"making {VENV.name} with {', '.join(PEERS)} ...", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        pip = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-c", ROOT / "constraints.txt", *NEEDED_BY_RANVIER, *NEEDED_BY_PEERS], check=True)
+        subprocess.run([*pip, "--no-deps", *PEERS], check=True)
+        subprocess.run([*pip, "--no-deps", "-e", ROOT], check=True)
+        done.touch()
+    return interpreter
