@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -107,9 +108,10 @@ def measure(shape: tuple[int, ...], threads: int, rounds: int) -> dict[str, Any]
         "copies_fresh": round(base / (passes * times["clone (fresh memory)"]), 2),
     }
     print(
-        f"{shape!s:18} {threads} thread(s): ranvier {base * 1e3:8.1f} ms | SpikingJelly {row['ratio_spikingjelly']:6.1f}x | "
-        f"snnTorch {row['ratio_snntorch']:6.1f}x | {row['copies_reused']:.2f} copies of the bytes moved "
-        f"({row['copies_fresh']:.2f} into fresh memory) | first call {row['first_call_s']:.2f} s",
+        f"{shape!s:18} {threads} thread(s): ranvier {base * 1e3:8.1f} ms | "
+        f"SpikingJelly {row['ratio_spikingjelly']:6.1f}x | snnTorch {row['ratio_snntorch']:6.1f}x | "
+        f"{row['copies_reused']:.2f} copies of the bytes moved ({row['copies_fresh']:.2f} into fresh memory) | "
+        f"first call {row['first_call_s']:.2f} s",
         flush=True,
     )
     return row
@@ -128,7 +130,7 @@ def linear_in_time(rounds: int) -> list[dict[str, Any]]:
 
         times, _ = in_turn({"backward": backward}, rounds * 3, time.process_time)
         rows.append({"T": steps, "backward_ms": round(times["backward"] * 1e3, 2)})
-    for a, b in zip(rows, rows[1:], strict=False):
+    for a, b in pairwise(rows):
         b["over_half_T"] = round(b["backward_ms"] / a["backward_ms"], 2)
         print(f"backward T={b['T']}: {b['backward_ms']} ms, {b['over_half_T']}x of T={a['T']}", flush=True)
     return rows
