@@ -1,0 +1,107 @@
+"""The command as a whole: help, names, start-up."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import ranvier as package
+from ranvier.cli.app import VERBS, app
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ranvier", *arguments], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_runnable_examples(verb: str) -> None:
+    result = CliRunner().invoke(app, [verb, "--help"], prog_name="ranvier", terminal_width=100)
+    assert result.exit_code == 0
+    assert "Examples:" in result.output
+    examples = re.findall(rf"^ *(ranvier {verb}.*)$", result.output, re.MULTILINE)
+    assert examples
+    for example in examples:
+        _parses(shlex.split(example)[1:])
+
+
+def _parses(arguments: list[str]) -> None:
+    """The options of an example exist and its arguments fit; nothing is run."""
+    from typer.main import get_command
+
+    group: Any = get_command(app)
+    verb = group.commands[arguments[0]]
+    with verb.make_context(arguments[0], arguments[1:]):
+        pass
+
+
+def test_help_of_the_whole_names_every_verb_and_exit_code() -> None:
+    output = CliRunner().invoke(app, ["--help"]).output
+    for verb in VERBS:
+        assert f" {verb} " in output
+    for code in ("0", "1", "2", "3", "130"):
+        assert re.search(rf"^ *{code}  +\w", output, re.MULTILINE)
+
+
+def test_version(ranvier: Callable[..., Any]) -> None:
+    assert ranvier("--version").out == f"ranvier {package.__version__}\n"
+
+
+def test_without_a_verb_the_help_is_shown(ranvier: Callable[..., Any]) -> None:
+    outcome = ranvier()
+    assert outcome.code == 2
+    assert "Usage: ranvier" in outcome.out + outcome.err
+
+
+def test_starting_does_not_import_torch() -> None:
+    code = (
+        "import sys\n"
+        "from ranvier.cli import main\n"
+        "assert main(['train', '--help']) == 0\n"
+        "print([m for m in ('torch', 'numpy', 'lightning_fabric') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.endswith("[]\n")
+
+
+def test_without_typer_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['typer'] = None\nfrom ranvier.cli import main\nsys.exit(main(['models']))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 3
+    assert "pip install 'ranvier[cli]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_installed_command_and_the_module_are_one() -> None:
+    script = Path(sys.executable).with_name("ranvier")
+    if not script.exists():
+        pytest.skip("the ranvier command is not installed beside this Python")
+    result = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == command("--version").stdout
+
+
+def test_exit_code_and_one_line_of_a_real_process() -> None:
+    result = command("models", "no_such_model")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: no model matches 'no_such_model'")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    result = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m ranvier models --json | head -n 1",
+        shell=True, capture_output=True, text=True, executable="/bin/bash",
+    )  # fmt: skip
+    assert result.stdout == "[\n"
+    assert result.stderr == ""
