@@ -1,0 +1,164 @@
+"""Small versions of every registered model, and plain building blocks to check them against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ranvier.models import MODELS, create_model, model_card
+
+# Arguments that make a model of the family small; whatever else its builder takes keeps its registered value.
+SMALL: dict[str, dict[str, Any]] = {
+    "spikformer": {"embed_dim": 32, "depth": 2, "num_heads": 2},
+    "sdt": {"embed_dim": 32, "depth": 2, "num_heads": 2},
+    "qkformer": {"embed_dim": 32, "depth": 4, "num_heads": 2},
+    "mlp": {"hidden": (24, 16)},
+    "convnet": {"channels": (4, 8), "hidden": 16},
+}
+
+
+def small_arguments(name: str) -> dict[str, Any]:
+    """What `create_model` gets for a reduced size: narrow, shallow, small images."""
+    card = model_card(name)
+    assert card.family in SMALL, f"add a small size for the family {card.family!r} to {__file__}"
+    side = card.input_shape[-1]
+    size = side if side <= 8 else 16 if side <= 32 else 32
+    return {"img_size": size, "T": 4, **SMALL[card.family]}
+
+
+def small_model(name: str, **overrides: Any) -> nn.Module:
+    """A registered model at a reduced size."""
+    return create_model(name, **{**small_arguments(name), **overrides})
+
+
+def distinct_when_small() -> list[str]:
+    """One name for every different small model: sizes of a family often differ only in what is reduced."""
+    first: dict[tuple[object, str], str] = {}
+    for name, entry in sorted(MODELS.items()):
+        arguments = {**entry.preset, **small_arguments(name), "num_classes": None}
+        first.setdefault((entry.builder, repr(sorted(arguments.items()))), name)
+    return list(first.values())
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """Normalisers with random affine parameters and statistics, so that spikes occur everywhere."""
+    for name, norm in model.named_modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            # A product of queries, keys and values over the few tokens of a small model needs many spikes.
+            projects = any(part in ("q", "k", "v") for part in name.split("."))
+            nn.init.uniform_(norm.bias, *(1, 2) if projects else (-0.5, 1.5))
+            norm.momentum = None  # the next training pass sets the statistics
+    return model
+
+
+def input_of(model: nn.Module, steps: int | None, batch: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Random images, or a sequence of `steps` frames."""
+    shape = (batch, model.in_channels, *model.img_size)
+    return torch.rand(shape if steps is None else (steps, *shape), dtype=dtype)
+
+
+@pytest.fixture
+def small() -> Callable[..., nn.Module]:
+    return small_model
+
+
+@pytest.fixture
+def streaming_model() -> Callable[[str], nn.Module]:
+    """Makes a small registered model in float64 evaluation mode whose neurons fire."""
+
+    def make(name: str) -> nn.Module:
+        model = lively(small_model(name)).double().train()
+        with torch.no_grad():
+            model(input_of(model, 4, 4))
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def random_input() -> Callable[..., Tensor]:
+    return input_of
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "registered" in metafunc.fixturenames:
+        metafunc.parametrize("registered", sorted(MODELS))
+    if "architecture" in metafunc.fixturenames:
+        metafunc.parametrize("architecture", distinct_when_small())
+
+
+def _lif(x: Tensor, threshold: float = 1.0, tau: float = 2.0) -> Tensor:
+    v, spikes = torch.zeros_like(x[0]), []
+    for x_t in x:
+        v = v + (x_t - v) / tau
+        spikes.append((v >= threshold).to(x.dtype))
+        v = v * (1 - spikes[-1])
+    return torch.stack(spikes)
+
+
+def _synapse(weights: Mapping[str, Tensor], name: str, norm: str, x: Tensor, stride: int = 1) -> Tensor:
+    """Convolution or linear layer `name` with any number of dimensions, then batch norm `norm`, on [T, B, C, H, W]."""
+    weight = weights[f"{name}.weight"]
+    weight = weight.reshape(*weight.shape[:2], *(weight.shape[2:] or (1, 1)))
+    if weight.dim() == 3:
+        weight = weight[..., None]
+    out = []
+    for x_t in x:
+        y = F.conv2d(x_t, weight, weights.get(f"{name}.bias"), stride, weight.shape[-1] // 2)
+        mean, var = weights[f"{norm}.running_mean"], weights[f"{norm}.running_var"]
+        y = (y - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
+        out.append(y * weights[f"{norm}.weight"][:, None, None] + weights[f"{norm}.bias"][:, None, None])
+    return torch.stack(out)
+
+
+def _pool(x: Tensor) -> Tensor:
+    return torch.stack([F.max_pool2d(x_t, 3, 2, 1) for x_t in x])
+
+
+def _tokens(x: Tensor, heads: int) -> Tensor:
+    """[T, B, C, H, W] as [T, B, heads, tokens, channels of the head]."""
+    return x.flatten(3).unflatten(2, (heads, -1)).mT
+
+
+def _grid(x: Tensor, like: Tensor) -> Tensor:
+    """Back from `tokens` to the shape of `like`."""
+    return x.mT.flatten(2, 3).reshape(like.shape)
+
+
+def _norm_shapes(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")
+    }
+    return shapes | {f"{name}.num_batches_tracked": ()}
+
+
+def _random_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """A state dict of an original from its names and shapes, with values that let neurons fire."""
+    weights: dict[str, Tensor] = {}
+    for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            weights[name] = torch.tensor(7)
+        elif name.endswith("running_var"):
+            weights[name] = torch.rand(shape, dtype=torch.float64) * 0.3 + 0.05
+        elif len(shape) <= 1:
+            weights[name] = torch.rand(shape, dtype=torch.float64) + (0.5 if name.endswith("weight") else -0.2)
+        else:
+            fan_in = torch.tensor(shape[1:]).prod()
+            weights[name] = torch.randn(shape, dtype=torch.float64) / fan_in.sqrt()
+    return weights
+
+
+@pytest.fixture(scope="session")
+def plain() -> SimpleNamespace:
+    """Forward equations written out on the original's state dict, without the library."""
+    return SimpleNamespace(
+        lif=_lif, synapse=_synapse, pool=_pool, tokens=_tokens, grid=_grid,
+        norm_shapes=_norm_shapes, random_weights=_random_weights,
+    )  # fmt: skip
