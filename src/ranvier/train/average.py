@@ -33,4 +33,4 @@ class WeightAverage:
                 values.append(current[key])
             else:
                 average.copy_(current[key])
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]

@@ -79,7 +79,7 @@ class CheckpointFolder:
         if not isinstance(numbers, dict) or numbers.get("format") != FORMAT:
             raise CheckpointError(f"checkpoint {folder}: {NUMBERS} is not of format {FORMAT}")
         if hashlib.sha256(content).hexdigest() != numbers.get("sha256"):
-            raise CheckpointError(f"checkpoint {folder}: {TENSORS} is damaged (its SHA-256 differs from that in {NUMBERS})")
+            raise CheckpointError(f"checkpoint {folder}: {TENSORS} is damaged (not the SHA-256 in {NUMBERS})")
         return from_bytes(content, folder / TENSORS), numbers
 
     def _pointer(self) -> dict[str, Any] | None:

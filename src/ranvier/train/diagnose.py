@@ -11,7 +11,7 @@ from ranvier.errors import RanvierError
 
 
 class NonFiniteError(RanvierError):
-    """The loss became NaN or infinite; the message names the step and, where it can be found, the layer."""
+    """The loss or a gradient became NaN or infinite; the message names the step and, if it can be found, the layer."""
 
 
 def blame(net: nn.Module, x: Tensor) -> str:
@@ -24,7 +24,11 @@ def blame(net: nn.Module, x: Tensor) -> str:
     layer = _first_layer(net, x)
     if layer is not None:
         return f"the first layer whose output is not finite is {layer!r}"
-    return "every layer's output is finite when the batch is repeated; the loss itself overflowed"
+    # The backward pass goes from the last layer to the first, so the last one is where it began.
+    spoilt = [name for name, p in net.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    if spoilt:
+        return f"every layer's output is finite, but not the gradient of {spoilt[-1]!r}"
+    return "every layer's output is finite when the batch is repeated"
 
 
 @torch.no_grad()

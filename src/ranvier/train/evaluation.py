@@ -49,7 +49,8 @@ class Evaluation:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Evaluation:
         """The inverse of `to_json`."""
-        return cls(**{**document, "accuracy_by_step": tuple(document["accuracy_by_step"])})
+        values: dict[str, Any] = {**document, "accuracy_by_step": tuple(document["accuracy_by_step"])}
+        return cls(**values)
 
 
 def evaluate(
@@ -85,7 +86,7 @@ def evaluate(
         parts = {"test": splits.test, "validation": splits.validation, "train": splits.train}
         dataset = parts.get(split)
         if dataset is None:
-            raise ArgumentError(f"split: the run has no part {split!r}; it has train, test or validation (if set aside)")
+            raise ArgumentError(f"split: the run has no part {split!r}; only train and test")
     return measure(net.to(device), dataset, batch_size or recipe.data.eval_batch_size, device=device, seed=seed)
 
 

@@ -11,7 +11,7 @@ from types import FrameType
 from ranvier.errors import RanvierError
 
 
-class Interrupted(RanvierError, KeyboardInterrupt):
+class Interrupted(RanvierError, KeyboardInterrupt):  # noqa: N818  (like KeyboardInterrupt)
     """A run was stopped by Ctrl-C or SIGTERM and can be continued; also a `KeyboardInterrupt`."""
 
     exit_code = 130
@@ -26,7 +26,7 @@ class StopRequest:
 
 @contextmanager
 def polite_stop() -> Iterator[StopRequest]:
-    """Collect the first SIGINT or SIGTERM as a request; a second SIGINT stops at once. Main thread only, else nothing."""
+    """Collect the first SIGINT or SIGTERM as a request; a second SIGINT stops at once. Only in the main thread."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -68,4 +68,5 @@ class Progress:
     def from_json(cls, document: dict[str, Any]) -> Progress:
         """The inverse of `to_json`."""
         best = document["best"]
-        return cls(**{**document, "best": None if best is None else Best(**best)})
+        values: dict[str, Any] = {**document, "best": None if best is None else Best(**best)}
+        return cls(**values)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,7 @@ class RateMeter:
         if not watch:
             yield
             return
-        handles = [
-            module.register_forward_hook(lambda _m, _x, out, name=name: self._count(name, out))
-            for name, module in self._layers.items()
-        ]
+        handles = [module.register_forward_hook(self._hook(name)) for name, module in self._layers.items()]
         try:
             yield
         finally:
@@ -50,6 +48,9 @@ class RateMeter:
     def layers(self) -> dict[str, float]:
         """The same for each layer by its name."""
         return {name: float(fired) / self._seen[name] for name, fired in self._fired.items() if self._seen[name]}
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda _module, _inputs, out: self._count(name, out)
 
     @torch.no_grad()
     def _count(self, name: str, out: Tensor) -> None:

@@ -188,7 +188,7 @@ def parse_recipe(document: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """A validated recipe from a mapping; `ConfigError` names `where`, the dotted key and what was expected."""
     try:
         recipe = Recipe.model_validate(dict(document))
-        json.dumps(recipe.model_dump(mode="json"), allow_nan=False)
+        json.dumps(recipe.model_dump(), allow_nan=False)
     except ValidationError as error:
         raise ConfigError(f"{where}: {explain(error)}") from None
     except (ValueError, TypeError, RecursionError) as error:
@@ -204,7 +204,9 @@ def explain(error: ValidationError) -> str:
         return f"unknown key {'.'.join(keys)!r}{nearest_key(keys)}"
     path = ".".join(_real_keys(keys)) or "the recipe"
     if first["type"] == "missing":
-        return f"{path}: this key is required"
+        return f"{path}: this key is required" if path == ".".join(keys) else f"{path}: lacks a value"
+    if first["type"] == "model_type":
+        return f"{path}: this is a section with keys of its own, got {first['input']!r:.80}"
     message = first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] == "value_error" else f", got {first['input']!r:.80}"
     return f"{path}: {message[:1].lower()}{message[1:]}{given}"
@@ -222,7 +224,7 @@ def nearest_key(keys: list[str]) -> str:
     elsewhere = [key for key in known if key.rpartition(".")[2] == last]
     if len(elsewhere) == 1:
         return f"; did you mean {elsewhere[0]!r}?"
-    return suffix
+    return suffix or nearest(".".join(keys), known)
 
 
 def dotted_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:

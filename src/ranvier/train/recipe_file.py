@@ -61,7 +61,7 @@ def load_recipe(recipe: str | os.PathLike[str], overrides: Sequence[str] = ()) -
     if path.suffix not in (".yaml", ".yml"):
         if str(recipe) not in list_recipes():
             raise ConfigError(
-                f"unknown recipe {str(recipe)!r}{nearest(str(recipe), list_recipes())}; or give the path of a .yaml file"
+                f"unknown recipe {str(recipe)!r}{nearest(str(recipe), list_recipes())}; or give a path to a .yaml file"
             )
         path = RECIPES / f"{recipe}.yaml"
         where = f"recipe {str(recipe)!r}"

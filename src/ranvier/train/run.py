@@ -65,7 +65,8 @@ class RunResult:
     @classmethod
     def from_json(cls, document: dict[str, Any], out: Path) -> RunResult:
         """The inverse of `to_json`."""
-        return cls(**{**document, "test": Evaluation.from_json(document["test"]), "out": out})
+        values: dict[str, Any] = {**document, "test": Evaluation.from_json(document["test"]), "out": out}
+        return cls(**values)
 
 
 class RunFolder:
@@ -129,8 +130,8 @@ class RunFolder:
         if there.hash() != recipe.hash():
             key, old, new = _first_difference(there.model_dump(mode="json"), recipe.model_dump(mode="json"))
             raise ConfigError(
-                f"{self.out} holds a run of another recipe ({key} is {old!r} there, {new!r} now); choose another folder, "
-                "or start anew without resuming"
+                f"{self.out} holds a run of another recipe ({key} is {old!r} there, {new!r} now); choose "
+                "another folder, or start anew without resuming"
             )
 
     def _clear(self) -> None:

@@ -27,7 +27,8 @@ def learning_rate(train: TrainSection, step: int, total_steps: int, steps_per_ep
         return train.lr
     if train.schedule == "step":
         return max(train.min_lr, train.lr * train.gamma ** math.floor((epoch + 1e-9) / train.step_epochs))
-    return _cosine(train.lr, train.min_lr, epoch - train.warmup_epochs, epochs - train.warmup_epochs - train.cooldown_epochs)
+    length = epochs - train.warmup_epochs - train.cooldown_epochs
+    return _cosine(train.lr, train.min_lr, epoch - train.warmup_epochs, length)
 
 
 def _one_cycle(train: TrainSection, epoch: float, epochs: float) -> float:

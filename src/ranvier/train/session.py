@@ -37,13 +37,11 @@ if TYPE_CHECKING:
 class Session:
     """One process of a run (of `fabric.world_size` processes); process 0 writes the files."""
 
-    def __init__(
-        self, fabric: Fabric, recipe: Recipe, folder: RunFolder, request: StopRequest, progress: bool
-    ) -> None:
+    def __init__(self, fabric: Fabric, recipe: Recipe, folder: RunFolder, request: StopRequest, progress: bool) -> None:
         self.fabric, self.recipe, self.folder, self.request = fabric, recipe, folder, request
         self.train = recipe.train
         self.world, self.rank = fabric.world_size, fabric.global_rank
-        self.progress_wanted = progress and self.rank == 0
+        self.shown = progress and self.rank == 0
         seed_all(recipe.seed)  # the same weights in every process
         self.splits = assemble.load_splits(recipe)
         self.net = assemble.build_model(recipe, self.splits.bundle).to(fabric.device)
@@ -71,7 +69,7 @@ class Session:
         board = self.folder.out / TENSORBOARD if self.recipe.log.tensorboard else None
         with (
             Journal(path, self.at.journal_bytes, board, self.at.step) as self.journal,
-            Display(self.recipe.name, self.total_steps, self.epochs, self.at.step, self.progress_wanted) as self.display,
+            Display(self.recipe.name, self.total_steps, self.epochs, self.at.step, self.shown) as self.display,
         ):
             if self.at.step:
                 self.display.say(f"continuing at step {self.at.step} of {self.total_steps}")
@@ -137,10 +135,7 @@ class Session:
             sums = self._sum(sums.to(self.fabric.device)).cpu()
             if not math.isfinite(sums[0].item()):
                 self._not_finite(group[-1][0].to(self.fabric.device))
-        if self.train.clip_norm:
-            self.fabric.clip_gradients(
-                self.model, self.stepper, max_norm=self.train.clip_norm, error_if_nonfinite=False
-            )
+        self._guard_gradients(group[-1][0])
         self.stepper.step()
         self.stepper.zero_grad()
         self.at.step += 1
@@ -156,6 +151,21 @@ class Session:
         self.display.step(self.at.step, epoch, *self.at.means())
 
     stop_asked = False
+
+    def _guard_gradients(self, x: Tensor) -> None:
+        """Clip, and stop when a gradient is not finite.
+
+        A finite loss is not enough: a neuron whose membrane is NaN is silent, so that a dead net looks like a bad one.
+        """
+        if self.train.clip_norm:
+            norm = self.fabric.clip_gradients(
+                self.model, self.stepper, max_norm=self.train.clip_norm, error_if_nonfinite=False
+            )
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None])
+        scaled = self.train.precision == "16-mixed"  # there an overflow is expected, and the scaler skips the step
+        if norm is not None and not scaled and not math.isfinite(norm):
+            self._not_finite(self.fabric.to_device(x), "gradient")
 
     def _end_epoch(self, done: int) -> None:
         """Validate, write the line of the epoch, keep a checkpoint when one is due."""
@@ -208,10 +218,10 @@ class Session:
             f"{self.folder.out}"
         )
 
-    def _not_finite(self, x: Tensor) -> None:
+    def _not_finite(self, x: Tensor, what: str = "loss") -> None:
         epoch = self.at.step // self.steps_per_epoch + 1
         raise NonFiniteError(
-            f"the loss is not finite at step {self.at.step + 1} (epoch {epoch}): {blame(self.net, x)}. Try a lower "
+            f"the {what} is not finite at step {self.at.step + 1} (epoch {epoch}): {blame(self.net, x)}. Try a lower "
             f"train.lr, train.clip_norm=1 or train.warmup_epochs; checkpoints before it are in {self.folder.out}"
         )
 
@@ -231,7 +241,7 @@ class Session:
                 selection="last" if best is None else "validation",
                 validation=None if best is None else {"accuracy": best.accuracy, "loss": best.loss}, test=test,
                 params=sum(p.numel() for p in self.net.parameters() if p.requires_grad),
-                model=self.net.config, fingerprint=self.splits.bundle.fingerprint,
+                model=self.snapshot.model, fingerprint=self.splits.bundle.fingerprint,
                 train_s=self.at.train_s, eval_s=test.seconds,
             )  # fmt: skip
             self.folder.finish(result)

@@ -34,6 +34,7 @@ class Snapshot:
         self.fabric, self.net, self.average, self.optimizer = fabric, net, average, optimizer
         self.checkpoints = checkpoints
         self.saved_step = -1
+        self.model: dict[str, Any] = net.config  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
 
     def save(self, at: Progress) -> None:
         """Write a checkpoint of this moment; called by every process, at the same step."""
@@ -45,7 +46,7 @@ class Snapshot:
             if self.average is not None:
                 tensors |= {f"ema.{key}": value for key, value in self.average.net.state_dict().items()}
             tensors |= {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
-            numbers = {"progress": at.to_json(), "scaler": self._scaler_state(), "model": self.net.config}
+            numbers = {"progress": at.to_json(), "scaler": self._scaler_state(), "model": self.model}
             self.checkpoints.save(at.step, tensors, numbers, None if at.best is None else at.best.step)
         self.saved_step = at.step
         self.fabric.barrier()
@@ -65,7 +66,9 @@ class Snapshot:
             if numbers["scaler"]:
                 self.fabric._precision.load_state_dict(numbers["scaler"])
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"the checkpoint of step {numbers.get('step')} does not fit this run ({error})") from error
+            raise CheckpointError(
+                f"the checkpoint of step {numbers['step']} does not fit this run ({error})"
+            ) from error
         restore_random_state(part(tensors, f"rng.{self.fabric.global_rank}."))
         self.saved_step = at.step
         return at

@@ -32,8 +32,8 @@ def fit(recipe: Recipe, out: str | os.PathLike[str], resume: bool = True, progre
         progress: a bar on a terminal, else a line an epoch on standard error.
 
     Raises `Interrupted` after Ctrl-C or SIGTERM, `NonFiniteError` when the loss is no longer finite, `ConfigError` for
-    a recipe that does not fit the machine, the data or the folder, and `RunError` or `CheckpointError` when files cannot
-    be written or read.
+    a recipe that does not fit the machine, the data or the folder, and `RunError` or `CheckpointError` when files
+    cannot be written or read.
     """
     if not isinstance(recipe, Recipe):
         raise ArgumentError(f"recipe must be a Recipe, got {type(recipe).__name__}; see load_recipe and parse_recipe")
@@ -45,11 +45,12 @@ def fit(recipe: Recipe, out: str | os.PathLike[str], resume: bool = True, progre
         fabric = _fabric(recipe.train)
         if recipe.data.batch_size % recipe.train.devices:
             raise ConfigError(
-                f"data.batch_size {recipe.data.batch_size} cannot be shared evenly by train.devices={recipe.train.devices}"
+                f"data.batch_size {recipe.data.batch_size} cannot be shared evenly by "
+                f"train.devices={recipe.train.devices}"
             )
         folder.note_environment()
         with polite_stop():  # a parent only waits: its processes get the signal themselves
-            outcome = fabric.launch(_in_process, recipe, folder.out, progress)
+            outcome = fabric.launch(_in_process, recipe, folder.out, progress)  # pyright: ignore[reportArgumentType]
     if isinstance(outcome, RanvierError):
         raise outcome
     result = folder.result()
