@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -56,9 +55,7 @@ def count(
             size = extent(model, batch, time_first, samples, T)
             if counter is None:
                 counter = Counter(model, size.T, max_count)
-                handles: list[Any] = []
-                hooks.callback(lambda: [handle.remove() for handle in handles])
-                counter.watch(handles)
+                counter.watch(hooks)
             elif counter.T != size.T:
                 raise ArgumentError(f"batch {number} has {size.T} time steps, the batches before it {counter.T}")
             total += size.samples
@@ -97,4 +94,3 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         finally:
             for module, training in modes:
                 module.training = training
-

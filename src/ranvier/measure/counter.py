@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,11 +69,11 @@ class Counter(TorchDispatchMode):
 
     # --- modules -----------------------------------------------------------------------------------------------
 
-    def watch(self, handles: list[Any]) -> None:
-        """Hook every module; the caller removes the `handles`, also after an error half-way."""
+    def watch(self, hooks: ExitStack) -> None:
+        """Hook every module; closing `hooks` removes the hooks again."""
         for name, module in self._model.named_modules():
-            handles.append(module.register_forward_pre_hook(self._enter(name), prepend=True))
-            handles.append(module.register_forward_hook(self._leave(name), always_call=True))
+            hooks.callback(module.register_forward_pre_hook(self._enter(name), prepend=True).remove)
+            hooks.callback(module.register_forward_hook(self._leave(name), always_call=True).remove)
 
     def _enter(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -175,7 +176,9 @@ class Counter(TorchDispatchMode):
             tally = self.synapses[key] = SynapticTally(name, scope.name, kind, self._max_count)
         return tally
 
-    def _matrix_product(self, scope: _Scope, left: Tensor, right: Tensor, addend: Tensor | None, output: Tensor) -> None:
+    def _matrix_product(
+        self, scope: _Scope, left: Tensor, right: Tensor, addend: Tensor | None, output: Tensor
+    ) -> None:
         from_left, from_right = self._lineage.is_weight(left), self._lineage.is_weight(right)
         if from_left and from_right:
             return  # weights made from weights

@@ -1,4 +1,4 @@
-"""Where tensors come from: the input of the net, its weights, or directly a synaptic op. Kept by storage, not by value."""
+"""Where tensors come from: the input of the net, its weights, or directly a synaptic op. Kept by storage."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from ranvier.measure.values import SPIKES, InputClass
 class Operand:
     """What enters an op on one side. Sums are per sample and over all time steps.
 
-    `count` is Σ|value|/scale (0 for real values). `from_synapses` marks the bare result of another synaptic op, as K^T V is.
+    `count` is Σ|value|/scale (0 for real values). `from_synapses` marks the bare result of another synaptic op, as
+    Kᵀ V is.
     """
 
     input_class: InputClass
@@ -42,7 +43,7 @@ class Row:
     Per sample, summed over the T steps:
     `synops`: additions that non-zero inputs cause, Σ 1[x≠0]·fan (products: pairs where both factors are not zero).
     `unrolled`: the same when a count of n is n events, Σ |x|/scale·fan; None for real values.
-    `macs_dense`: multiply-accumulates of the dense op, none for padding, so that all-ones input has synops = macs_dense.
+    `macs_dense`: multiply-accumulates of the dense op, none for padding: of all-ones input, synops = macs_dense.
     `macs_padded`: the same with the multiplications by padding, outputs × fan-in, as publications count.
     `macs_dense_once`: macs_dense of one step where the input does not change over time (`static`), else macs_dense.
     `outputs`: output elements. `spikes_out`: non-zero outputs of the neuron layer behind, None where there is none.

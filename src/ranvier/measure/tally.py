@@ -42,7 +42,8 @@ class SynapticTally:
     """One synaptic op of one module over the run."""
 
     def __init__(self, name: str, module: str, kind: OpKind, max_count: int) -> None:
-        self.name, self.module, self.kind = name, module, kind
+        self.name, self.module = name, module
+        self.kind: OpKind = kind
         self.left = OperandTally(max_count)
         self.right: OperandTally | None = None
         self._max_count = max_count

@@ -44,7 +44,7 @@ class LayerLoad:
     events_out: float = 0.0
     bias: bool = False
     neurons: bool = True
-    input_bits: int = 1
+    input_bits: float = 1
     event_payload: int = 0
     output_bits: int = 1
 
