@@ -145,10 +145,12 @@ def _random_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     for name, shape in shapes.items():
         if name.endswith("num_batches_tracked"):
             weights[name] = torch.tensor(7)
-        elif name.endswith("running_var"):
-            weights[name] = torch.rand(shape, dtype=torch.float64) * 0.3 + 0.05
         elif len(shape) <= 1:
-            weights[name] = torch.rand(shape, dtype=torch.float64) + (0.5 if name.endswith("weight") else -0.2)
+            low, high = (0.5, 2.0) if name.endswith("weight") else (-1.0, 1.0)
+            if name.endswith(("q_bn.bias", "k_bn.bias", "v_bn.bias")):
+                low, high = 0.5, 2.0  # products over few tokens need many spikes
+            low, high = {"running_mean": (-0.1, 0.1), "running_var": (0.05, 0.35)}.get(name.split(".")[-1], (low, high))
+            weights[name] = torch.rand(shape, dtype=torch.float64) * (high - low) + low
         else:
             fan_in = torch.tensor(shape[1:]).prod()
             weights[name] = torch.randn(shape, dtype=torch.float64) / fan_in.sqrt()

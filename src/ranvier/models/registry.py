@@ -23,6 +23,7 @@ ALIASES = {
     "depths": "depth",
     "heads": "num_heads",
     "mlp_ratios": "mlp_ratio",
+    "pooling_stat": "pools",
     "steps": "T",
     "time_steps": "T",
 }
