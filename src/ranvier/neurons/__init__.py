@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from ranvier.neurons.adaptive import ALIF
+from ranvier.neurons.clif import CLIF
+from ranvier.neurons.conversion import QCFSIF, QFFSIF
+from ranvier.neurons.current_based import CubaLIF
+from ranvier.neurons.exponential import EIF
+from ranvier.neurons.glif import GLIF
+from ranvier.neurons.graded import IELIF, ILIF, NILIF
+from ranvier.neurons.hodgkin_huxley import HodgkinHuxley
+from ranvier.neurons.izhikevich import Izhikevich
+from ranvier.neurons.klif import KLIF
 from ranvier.neurons.leaky import IF, LIF, PLIF, IntegerLIF, LeakyNeuron
+from ranvier.neurons.membrane import MembraneNeuron
+from ranvier.neurons.mixture import HDLIF
 from ranvier.neurons.neuron import Neuron
+from ranvier.neurons.parallel import PSN, MaskedPSN, SlidingPSN
 from ranvier.neurons.registry import NEURONS, NeuronFactory, NeuronSpec, build
 
 __all__ = [
-    "IF", "LIF", "NEURONS", "PLIF", "IntegerLIF", "LeakyNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "build",
+    "ALIF", "CLIF", "EIF", "GLIF", "HDLIF", "IELIF", "IF", "ILIF", "KLIF", "LIF", "NEURONS", "NILIF", "PLIF", "PSN",
+    "QCFSIF", "QFFSIF", "CubaLIF", "HodgkinHuxley", "IntegerLIF", "Izhikevich", "LeakyNeuron", "MaskedPSN",
+    "MembraneNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "SlidingPSN", "build",
 ]  # fmt: skip

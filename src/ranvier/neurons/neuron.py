@@ -24,6 +24,7 @@ class Neuron(Stateful):
     """
 
     state_names: tuple[str, ...] = ()
+    streams: bool = True  # False for a neuron that looks at all steps at once; it refuses to run inside `carry`
 
     def __init__(self, surrogate: str | dict[str, Any] | Surrogate = "sigmoid") -> None:
         super().__init__()
