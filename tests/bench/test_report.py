@@ -164,12 +164,13 @@ def test_picture_keeps_pixels_and_bounds_the_size() -> None:
         data_uri(SampleImage(width=3, height=3, channels=1, pixels="AP+A/w=="))
 
 
-def test_terminal_leaderboard(site: Path) -> None:
+@pytest.mark.parametrize("width", [80, 120])
+def test_terminal_leaderboard(site: Path, width: int) -> None:
     from rich.console import Console
 
-    console = Console(width=160, record=True, file=io.StringIO())
+    console = Console(width=width, record=True, file=io.StringIO())
     results, _, _ = report.load(site)
     results[0].model.label = "[red]not markup"
     console.print(leaderboard_table(results))
     text = console.export_text()
-    assert "QKFormer 2-64" in text and "spike-driven" in text and "[red]not markup" in text
+    assert "train" in text and "energy" in text and "…" not in text and "QKFormer 2-64" in text and "[red]not" in text

@@ -1,4 +1,4 @@
-"""Watch a trained net on test data: accuracy at every step, firing rates, and the spikes of one sample."""
+"""Watch a trained net read one sample of the test data: its answer and its spikes."""
 
 from __future__ import annotations
 
@@ -9,39 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ranvier.bench.picture import from_tensor
-from ranvier.bench.result import MAX_RASTER_NEURONS, MAX_RASTER_STEPS, NeuronRate, Raster, Sample
-from ranvier.data import Samples, loader
+from ranvier.bench.result import MAX_RASTER_NEURONS, MAX_RASTER_STEPS, Raster, Sample
+from ranvier.data import Samples
 from ranvier.neurons import Neuron
 
 MAX_RASTERS = 6
 
 Watcher = Callable[[str, Tensor], None]
-
-
-@torch.no_grad()
-def accuracy_by_step(model: nn.Module, samples: Samples, batch_size: int = 256) -> list[float]:
-    """Share of `samples` that the mean of the first t outputs gets right, t = 1..T; the last one is the accuracy."""
-    correct: Tensor | None = None
-    for x, y in loader(samples, batch_size):
-        outputs: Tensor = model(x)
-        right = (outputs.cumsum(0).argmax(-1) == y).sum(1)
-        correct = right if correct is None else correct + right
-    assert correct is not None  # a loader has at least one batch
-    return (correct.double() / len(samples)).tolist()
-
-
-@torch.no_grad()
-def firing_rates(model: nn.Module, x: Tensor) -> list[NeuronRate]:
-    """Spikes a neuron and step of every neuron layer on the batch `x`, in the order the layers fire."""
-    rates: dict[str, NeuronRate] = {}
-
-    def note(name: str, counts: Tensor) -> None:
-        neurons = max(1, counts[0, 0].numel())
-        rates.setdefault(name, NeuronRate(layer=name, rate=float(counts.double().mean()), neurons=neurons))
-
-    with _watched(model, note):
-        model(x)
-    return list(rates.values())
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ranvier.bench.summary import Spread
+from ranvier.bench.summary import Board, Spread
 
 MISSING = "–"
 PREFIXES = (
@@ -92,3 +92,13 @@ def significant(value: float, digits: int = 3) -> str:
 def mean(spread: Spread | None) -> float | None:
     """The mean, where there is one."""
     return None if spread is None else spread.mean
+
+
+def columns(board: Board) -> dict[str, Column]:
+    """The units of a leaderboard's columns: params, synops, energy (as built) and paper (energy, in its own table)."""
+    return {
+        "params": Column.of(row.first.model.params for row in board.rows),
+        "synops": Column.of(mean(row.synops) for row in board.rows),
+        "energy": Column.of((mean(row.energy) for row in board.rows), "J", 1e-12),
+        "paper": Column.of((mean(row.paper_energy) for row in board.rows), "J", 1e-12),
+    }

@@ -72,7 +72,7 @@ def build(out: str | Path) -> Path:
             pages[folder / row.page] = template.render(**shared, **_model_context(board, row), root="../")
     index = folder / "index.html"
     plots = {board.title: (charts.pareto(board.rows), charts.pareto(board.rows, 400, 380)) for board in boards}
-    columns = {board.title: _columns(board) for board in boards}
+    columns = {board.title: quantity.columns(board) for board in boards}
     machines = sorted({_machine(result) for result in results})
     for path, html in pages.items():
         write_text(path, html)
@@ -109,15 +109,6 @@ def _environment() -> Environment:
     }
     environment.globals.update(shared)
     return environment
-
-
-def _columns(board: Board) -> dict[str, quantity.Column]:
-    return {
-        "params": quantity.Column.of(row.first.model.params for row in board.rows),
-        "synops": quantity.Column.of(quantity.mean(row.synops) for row in board.rows),
-        "energy": quantity.Column.of((quantity.mean(row.energy) for row in board.rows), "J", 1e-12),
-        "paper": quantity.Column.of((quantity.mean(row.paper_energy) for row in board.rows), "J", 1e-12),
-    }
 
 
 def _machine(result: Result) -> str:

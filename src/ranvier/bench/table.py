@@ -25,26 +25,30 @@ def _table(board: Board) -> Table:
     box = require("rich.box", extra="cli")
     text = require("rich.text", extra="cli").Text
     table: Table = require("rich.table", extra="cli").Table(
-        title=text(f"{board.task} (task version {board.version})"), box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    columns = (
-        "#", "model", "accuracy, %", "n", "params", "T", "spike-driven", "SynOps", "energy, as built", "latency, b1",
-        "train",
+        title=text(f"{board.task} (task version {board.version}); energy as built"), title_justify="left",
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
-    for name in columns:
+    units = quantity.columns(board)
+    heads = (
+        "#", "model", "accuracy\n%", "n", f"params\n{units['params'].unit}", "T", "spike\ndriven",
+        f"SynOps\n{units['synops'].unit}", f"energy\n{units['energy'].unit}", "train\ns",
+    )  # fmt: skip
+    for head in heads:
+        name = head.startswith("model")
+        left = name or head.startswith("spike")
         table.add_column(
-            name, justify="left" if name in ("model", "spike-driven") else "right", no_wrap=name != "model"
+            text(head), justify="left" if left else "right", no_wrap=not name, min_width=16 if name else None
         )
     for row in board.rows:
-        table.add_row(*map(text, _cells(row)), style="dim" if row.accuracy.n == 1 else "")
+        table.add_row(*map(text, _cells(row, units)), style="dim" if row.accuracy.n == 1 else "")
     return table
 
 
-def _cells(row: Row) -> list[str]:
-    driven = {None: "not audited", True: "yes", False: "no"}[row.spike_driven]
+def _cells(row: Row, units: dict[str, quantity.Column]) -> list[str]:
+    driven = {None: quantity.MISSING, True: "yes", False: "no"}[row.spike_driven]
     return [
         str(row.rank), row.label, quantity.percent(row.accuracy), str(row.accuracy.n),
-        quantity.engineering(row.first.model.params), str(row.first.model.steps), driven,
-        quantity.engineering(quantity.mean(row.synops)), quantity.energy(quantity.mean(row.energy)),
-        quantity.milliseconds(quantity.mean(row.latency(1))), quantity.seconds(quantity.mean(row.train_s)),
+        units["params"].text(row.first.model.params), str(row.first.model.steps), driven,
+        units["synops"].text(quantity.mean(row.synops)), units["energy"].text(quantity.mean(row.energy)),
+        quantity.plain(quantity.mean(row.train_s)),
     ]  # fmt: skip
