@@ -11,7 +11,7 @@ def dense_pj(macs: float, mac_pj: float = 4.6) -> float:
 
 
 def bit_serial_pj(macs: float, bits: int, ones: float, add_pj: float = 0.9) -> float:
-    """`F · B · ρ · E_AC`: a multiplication is up to `bits` shift-adds, those of zero bits (share 1 − `ones`) skipped."""
+    """`F · B · ρ · E_AC`: a multiplication is up to `bits` shift-adds, those of zero bits (1 − `ones`) skipped."""
     _share("ones", ones)
     return macs * bits * ones * add_pj
 
