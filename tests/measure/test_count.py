@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import ranvier
 from ranvier.errors import ArgumentError
@@ -221,6 +224,18 @@ def test_norms_that_cannot_fold_are_listed() -> None:
     assert [(norm.name, norm.elements, norm.folded) for norm in report.norms] == [("1", 4, True), ("3", 4, False)]
 
 
+def test_folding_a_norm_keeps_the_counts_and_removes_it() -> None:
+    conv, norm = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)
+    norm.train()(torch.randn(8, 3, 4, 4) * 2 + 1)
+    net = nn.Sequential(conv, norm, nn.Flatten(), nn.Linear(48, 4)).eval()
+    fused = nn.Sequential(fuse_conv_bn_eval(conv, norm.eval()), nn.Flatten(), net[3])
+    x = spikes(2, 2, 6, 6)
+    assert torch.allclose(net(x), fused(x), atol=1e-4)
+    plain, folded = count(net, x), count(fused, x)
+    assert [row.synops for row in plain.rows] == [row.synops for row in folded.rows]
+    assert (plain.norms[0].folded, folded.norms) == (True, ())
+
+
 def test_a_plain_ann_and_its_elementwise_work() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 10), nn.Softmax(-1))
     report = count(net, torch.rand(2, 3, 8, 8))
@@ -316,6 +331,23 @@ def test_inference_mode_changes_nothing() -> None:
         assert count(net, x.clone(), time_first=True) == plain
         attention = count(Attention(), spikes(2, 1, 3, 1, 4, 4).clone(), time_first=True)
     assert [row.op for row in attention.rows] == ["matmul", "matmul"]
+
+
+def test_a_compiled_net_counts_like_itself() -> None:
+    net = nn.Sequential(nn.Linear(10, 7), nn.ReLU(), nn.Linear(7, 5))
+    x = spikes(4, 10)
+    compiled = torch.compile(net, backend="eager")
+    with torch.no_grad():
+        compiled(x)
+    assert [row.synops for row in count(compiled, x).rows] == [row.synops for row in count(net, x).rows]
+
+
+def test_counting_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch; from ranvier.measure import count; count(torch.nn.Linear(2, 2), torch.rand(1, 2));"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -29,7 +30,8 @@ def count(
     """Run `model` on `x` in eval mode and count its synaptic operations, dense work and spikes, layer by layer.
 
     Matrix products and convolutions are seen where they are computed (aten level), so attention and functional calls
-    count like modules. The net, its state, its mode and the random generators are left as they were.
+    count like modules; a compiled net runs eagerly here. The net, its state, its mode and the random generators are
+    left as they were.
 
     Args:
         model: any module; neurons are `ranvier.neurons.Neuron`s or modules with `is_spiking_neuron = True`.
@@ -60,7 +62,7 @@ def count(
                 raise ArgumentError(f"batch {number} has {size.T} time steps, the batches before it {counter.T}")
             total += size.samples
             counter.begin([batch], size.samples)
-            with isolated(model), counter:
+            with isolated(model), _eager(), counter:
                 model(batch)
     assert counter is not None  # `each` raises when there is no batch
     return Report(
@@ -80,6 +82,11 @@ def isolated(model: nn.Module) -> Iterator[None]:
     carried = any(isinstance(m, Stateful) and m._carried is not None for m in model.modules())
     with carry(model) if carried else contextlib.nullcontext():
         yield
+
+
+def _eager() -> contextlib.AbstractContextManager[None]:
+    """Run compiled nets op by op; nothing to do (and nothing to import) where no net was ever compiled."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -67,6 +67,10 @@ class Counter(TorchDispatchMode):
         self._fired = False
         self._open: SynapticTally | None = None  # the last synaptic op, until a neuron layer takes its result
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # `count` runs compiled nets eagerly; the guard that this declines imports the compiler, seconds
+
     # --- modules -----------------------------------------------------------------------------------------------
 
     def watch(self, hooks: ExitStack) -> None:
