@@ -1,0 +1,61 @@
+"""Every recipe of the library builds its model and makes one step, on images that only have the right shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ranvier.data import ArraySamples, DataBundle
+from ranvier.train import assemble, fit, list_recipes, load_recipe
+
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "nmnist": (8, 2, 34, 34)}
+
+
+def bundle(name: str) -> DataBundle:
+    shape = SHAPES[name]
+    kind = "event" if len(shape) == 4 else "static"
+
+    def samples(count: int) -> ArraySamples:
+        values = torch.randint(0, 255 if kind == "static" else 3, (count, *shape), dtype=torch.uint8)
+        return ArraySamples(values, torch.arange(count) % 10, scale=255.0 if kind == "static" else 1.0)
+
+    colours = shape[0] if kind == "static" else 0
+    return DataBundle(
+        name=name, kind=kind, train=samples(8), test=samples(3), input_shape=shape, classes=tuple("0123456789"),
+        mean=(0.5,) * colours or None, std=(0.25,) * colours or None, version=1, fingerprint="0" * 64, options={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_one_step(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(
+        name,
+        ["train.max_steps=1", "data.batch_size=2", "data.validation=3", "train.precision=32-true",
+         "train.accelerator=cpu", "train.threads=1", "data.limit_train=null", "data.limit_test=null"],
+    )  # fmt: skip
+    asked: list[dict[str, Any]] = []
+
+    def load(dataset: str, root: Any, **options: Any) -> DataBundle:
+        asked.append(options)
+        return bundle(dataset)
+
+    monkeypatch.setattr(assemble.data_room, "load", load)
+    result = fit(recipe, tmp_path, progress=False)
+    assert (result.steps, result.test.n, len(asked)) == (1, 3, 1)
+    assert result.model["args"]["num_classes"] == 10
+    if "full scale" in Path(assemble.__file__).parent.parent.joinpath("recipes", f"{name}.yaml").read_text():
+        from ranvier.models import model_card
+
+        assert result.params >= model_card(recipe.model.name).params  # at the published size
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_options_of_the_data_set_exist(name: str) -> None:
+    from ranvier.data import list_datasets
+
+    recipe = load_recipe(name)
+    known = {info.name: info.options for info in list_datasets()}
+    assert set(recipe.data.options) <= set(known[recipe.data.name])
