@@ -188,9 +188,11 @@ def _read(path: Path) -> Mapping[str, Any]:
         # Training scripts store their command line beside the weights; a Namespace of plain values is harmless.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     except Exception as error:
-        if type(error).__module__.startswith("safetensors"):
-            raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
-        raise
+        # Every reader fails in its own way on a damaged file: zip, pickle and safetensors have no common error.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read without running code from it: {reason}"
+            if isinstance(error, pickle.UnpicklingError)
+            else f"checkpoint {path} cannot be read: {reason}"
+        ) from error
