@@ -41,7 +41,7 @@ def pareto(rows: Sequence[Row], width: float = 940, height: float = 400) -> Mark
     for row in shown:
         px, py = x(_mean_energy(row)), y(100 * row.accuracy.mean)
         taken.append((px - 7, py - 7, px + 7, py + 7))
-    for row in shown:
+    for row in sorted(shown, key=lambda row: row.on_front):  # the front is drawn last, over what it covers
         _mark(canvas, row, x, y, taken)
     return canvas.render()
 

@@ -61,7 +61,7 @@ def build(out: str | Path) -> Path:
             row.page = f"models/{page_id(row)}.html"
     environment = _environment()
     shared = {
-        "manifest": manifest, "boards": boards, "q": quantity,
+        "manifest": manifest, "boards": boards, "q": quantity, "parts": PARTS,
         "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "title": manifest.title if manifest else "Benchmark",
     }  # fmt: skip
@@ -85,6 +85,10 @@ def build(out: str | Path) -> Path:
         if stale not in pages:
             stale.unlink()
     return index
+
+
+PARTS = {"mac": "multiply-accumulates", "ac": "additions", "neuron": "neurons"}
+"""How the page calls the parts of an energy estimate."""
 
 
 def page_id(row: Row) -> str:
@@ -113,7 +117,8 @@ def _environment() -> Environment:
 
 def _machine(result: Result) -> str:
     env = result.env
-    return f"{env.processor}, {env.cores} cores, {env.device}, Python {env.python}, PyTorch {env.torch}"
+    device = "" if env.device == "cpu" else f", {env.device}"
+    return f"{env.processor}, {env.cores} cores{device}, Python {env.python}, PyTorch {env.torch}"
 
 
 def _model_context(board: Board, row: Row) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def _model_context(board: Board, row: Row) -> dict[str, Any]:
     results = row.results
     figures: list[tuple[str, Any, str]] = [
         ("Accuracy", charts.accuracy_curves(results), "Mean over seeds; the band runs from the lowest to the highest."),
-        ("Loss", charts.loss_curves(results), "Mean over seeds; the band runs from the lowest to the highest."),
+        ("Loss", charts.loss_curves(results), "Training: as optimised, with its regularisation; validation: plain."),
         ("Accuracy by time step", charts.step_curve(results), "Test accuracy when reading stops after t steps."),
     ]
     sample = next((result.sample for result in results if result.sample is not None), None)

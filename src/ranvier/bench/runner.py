@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from traceback import format_exception
 from typing import Literal, Protocol
 
 from ranvier.bench import progress as progress_bars
@@ -176,7 +177,7 @@ def _settle(cell: Cell, ended: Callable[[], None], out: Path, bars: progress_bar
         failure = Failure(
             run_id=cell.run_id, created=now(), label=cell.label, task=cell.task, seed=cell.seed,
             error=f"{error}" if isinstance(error, RanvierError) else f"{type(error).__name__}: {error}",
-            traceback=getattr(error, "trace", ""),
+            traceback=error.trace if isinstance(error, CellError) else "".join(format_exception(error)),
         )  # fmt: skip
         write_json(path, failure.model_dump(mode="json"))
         outcome.failures.append(failure)
