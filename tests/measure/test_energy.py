@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import ranvier
 from ranvier.errors import ArgumentError
 from ranvier.measure import Report, count, energy
-from ranvier.neurons import LIF
+from ranvier.measure.energy import neuron_ops
+from ranvier.neurons import LIF, IntegerLIF
 
 from .nets import Attention, Threshold, spikes
 
@@ -91,6 +92,8 @@ def test_neurons_are_charged_by_class(report: Report) -> None:
     [neuron] = report.neurons
     charged = energy.as_built(report).breakdown["neuron"]
     assert charged == pytest.approx(T * N * (3.7 + 3 * 0.9) + neuron.spikes * 0.9)
+    assert neuron_ops.priced_as(IntegerLIF) == "IntegerLIF"
+    assert neuron_ops.priced_as(type("Mine", (LIF,), {})) == "LIF"
     x = torch.rand(1, 2, 4)
     unknown = energy.as_built(count(nn.Sequential(nn.Linear(4, 4), Threshold()), x, T=1, samples=2))
     assert any("Threshold" in note for note in unknown.assumptions)

@@ -108,8 +108,7 @@ class Counter(TorchDispatchMode):
         tally = self.neurons.get(name)
         if tally is None:
             scale = float(getattr(module, "output_scale", 1.0))
-            kind = type(module).__name__
-            tally = self.neurons[name] = NeuronTally(name, kind, scale, self.T, self._max_count)
+            tally = self.neurons[name] = NeuronTally(name, type(module), scale, self.T, self._max_count)
         call = self._neuron_calls.get(name, 0)
         self._neuron_calls[name] = call + 1
         rows = self.T * self._samples

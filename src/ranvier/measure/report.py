@@ -110,11 +110,13 @@ class NeuronRow:
     """One neuron layer: `density` per step (share of neurons that fire), `mean_count` spikes a neuron and step.
 
     `neurons` is the size of the layer, `silent` the share that never fired in the run (None where sizes varied),
-    `spikes` the non-zero outputs per sample.
+    `spikes` the non-zero outputs per sample, `priced_as` the class whose arithmetic stands for this
+    one's (None: unknown).
     """
 
     name: str
     neuron: str
+    priced_as: str | None
     input_class: InputClass
     neurons: float
     steps: int

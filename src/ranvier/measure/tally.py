@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ranvier.measure.energy.neuron_ops import priced_as
 from ranvier.measure.report import NeuronRow, NormRow, Operand, Row
 from ranvier.measure.synaptic import OpKind, Product, Synapses, product_total, weight_count
 from ranvier.measure.values import ValueSet
@@ -126,7 +127,7 @@ class SynapticTally:
 class NeuronTally:
     """One neuron layer over the run."""
 
-    def __init__(self, name: str, neuron: str, scale: float, T: int, max_count: int) -> None:
+    def __init__(self, name: str, neuron: type, scale: float, T: int, max_count: int) -> None:
         self.name, self.neuron, self.scale = name, neuron, scale
         self.values = ValueSet(max_count)
         self._fired = torch.zeros(T, dtype=torch.int64)
@@ -159,7 +160,8 @@ class NeuronTally:
         elements = max(1, self.values.elements)
         return NeuronRow(
             name=self.name,
-            neuron=self.neuron,
+            neuron=self.neuron.__name__,
+            priced_as=priced_as(self.neuron),
             input_class=self.values.judge().input_class,
             neurons=self.values.elements / samples / max(1, len(density)),
             steps=len(density),

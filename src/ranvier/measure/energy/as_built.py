@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ranvier.errors import ArgumentError, nearest
 from ranvier.measure.energy.estimate import AsBuiltEnergy, LayerEnergy, OpClass
 from ranvier.measure.energy.horowitz import OpEnergy, bit_energy, op_energy
-from ranvier.measure.energy.neuron_ops import neuron_ops
+from ranvier.measure.energy.neuron_ops import NEURON_OPS
 from ranvier.measure.energy.traffic import LayerLoad, Membrane, Widths, event_bits, tiled_bits
 from ranvier.measure.report import Operand, Report, Row
 
@@ -142,9 +142,11 @@ def _addressing(row: Row) -> float:
 def _neurons(report: Report, cost: OpEnergy) -> list[LayerEnergy]:
     layers: list[LayerEnergy] = []
     for row in report.neurons:
-        ops, _ = neuron_ops(row.neuron)
+        ops = NEURON_OPS[row.priced_as or "LIF"]
         updates = row.neurons * row.steps
-        pj = updates * (ops.mul * cost.mul + (ops.add + ops.compare) * cost.add) + row.spikes * cost.add
+        terms = row.steps if ops.over_time else 1
+        pj = updates * (terms * (ops.mul * cost.mul + ops.add * cost.add) + ops.compare * cost.add)
+        pj += row.spikes * cost.add
         layers.append(LayerEnergy(row.name, "AC", 0.0, {"neuron": pj}))
     return layers
 
@@ -175,7 +177,7 @@ def _assumptions(
     report: Report, cost: OpEnergy, memory: bool, counts: Any, zero_skip: bool, stem_once: bool, neurons: bool,
     weights_resident: bool,
 ) -> tuple[str, ...]:  # fmt: skip
-    unknown = sorted({row.neuron for row in report.neurons if not neuron_ops(row.neuron)[1]})
+    unknown = sorted({row.neuron for row in report.neurons if row.priced_as is None})
     notes = {
         f"the energies of {cost.format} are interpolated": cost.interpolated,
         "memory traffic is not included": not memory,

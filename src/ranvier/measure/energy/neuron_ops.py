@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NeuronOps:
-    """Multiplications, additions and comparisons a neuron and step; a spike costs one more addition, the reset."""
+    """Multiplications, additions and comparisons a neuron and step; a spike costs one more addition, the reset.
+
+    `over_time` says that the multiplications and additions are made for each of the T steps that a step looks at.
+    """
 
     mul: int
     add: int
     compare: int
+    over_time: bool = False
 
 
 NEURON_OPS: dict[str, NeuronOps] = {
@@ -23,12 +27,12 @@ NEURON_OPS: dict[str, NeuronOps] = {
     "GLIF": NeuronOps(4, 5, 1),
     "EIF": NeuronOps(2, 4, 1),
     "Izhikevich": NeuronOps(4, 7, 1),
+    "PSN": NeuronOps(1, 1, 1, over_time=True),
     "IntegerLIF": NeuronOps(2, 2, 1),  # the leak and the scale of the input, charge and rounding, clamp
 }
 """Counted from the equations; exponentials and sigmoids are not priced."""
 
 
-def neuron_ops(name: str) -> tuple[NeuronOps, bool]:
-    """The operations of a neuron class, and whether they are known (else those of LIF)."""
-    known = NEURON_OPS.get(name)
-    return (known, True) if known else (NEURON_OPS["LIF"], False)
+def priced_as(neuron: type) -> str | None:
+    """The entry of `NEURON_OPS` for a class: its own, or that of the nearest class it derives from."""
+    return next((cls.__name__ for cls in neuron.__mro__ if cls.__name__ in NEURON_OPS), None)
