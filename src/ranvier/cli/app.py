@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 import ranvier
+from ranvier.cli.audit import audit
 from ranvier.cli.bench import bench
 from ranvier.cli.data import data
+from ranvier.cli.energy import energy
 from ranvier.cli.evaluate import evaluate
 from ranvier.cli.models import models
 from ranvier.cli.report import report
@@ -21,6 +23,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "eval": evaluate,
     "bench": bench,
     "report": report,
+    "audit": audit,
+    "energy": energy,
     "data": data,
 }
 
