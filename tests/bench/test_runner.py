@@ -111,6 +111,24 @@ def test_ctrl_c_keeps_what_is_done(bench: Bench) -> None:
     assert bench.run().ran == 4
 
 
+@pytest.mark.parametrize(
+    ("given", "options", "expected"),
+    [(None, {}, 8), (1, {}, 1), (3, {}, 4), (1, {"workers": 2}, 4), (1, {"threads": 3}, 3)],
+)
+def test_cores_are_shared_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, given: int | None, options: dict[str, Any], expected: int
+) -> None:
+    monkeypatch.setattr(runner, "available_cores", lambda: 8)
+    seen: list[int] = []
+    monkeypatch.setattr(
+        ranvier.bench.cell,
+        "execute",
+        lambda cell, out, threads: (seen.append(threads), bench.execute(cell, out, threads)),
+    )
+    bench.run(bench.suite(models=["a"], seeds=[0], threads=given), **options)
+    assert seen == [expected]
+
+
 def test_only_some_models(bench: Bench) -> None:
     outcome = bench.run(only=["c"])
     assert outcome.ran == 2 and {result.model.label for result in outcome.results} == {"c"}

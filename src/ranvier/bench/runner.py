@@ -58,7 +58,7 @@ class BenchResult:
 def run(
     suite: str | Path | Suite,
     out: str | Path,
-    workers: int = 1,
+    workers: int | None = None,
     *,
     runner: RunnerName = "process",
     only: Sequence[str] | None = None,
@@ -67,19 +67,22 @@ def run(
 ) -> BenchResult:
     """Train and measure every cell of `suite` that `out` has no result for yet.
 
-    `workers` cells run at a time, each in a process of its own with `threads` threads (default: the cores shared out
-    evenly); `runner="inline"` stays in this process, `"ray"` uses Ray. `only` keeps the models with these labels.
-    Ctrl-C stops the running cells at their next checkpoint; the same call later goes on from there.
+    `workers` cells run at a time (default: as many as the machine holds at the suite's `threads`), each in a process
+    of its own with `threads` threads (default: the cores shared out evenly); `runner="inline"` stays in this process,
+    `"ray"` uses Ray. `only` keeps the models with these labels. Ctrl-C stops the running cells at their next
+    checkpoint; the same call later goes on from there.
 
     Raises `ConfigError` for a bad suite (before anything is trained) and `ArgumentError` for a bad argument.
     """
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ArgumentError(f"workers: expected at least 1, got {workers}")
     if threads is not None and threads < 1:
         raise ArgumentError(f"threads: expected at least 1, got {threads}")
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     cells = _selected(expand(loaded), only)
-    share = threads or max(1, available_cores() // workers)
+    cores = available_cores()
+    workers = workers or max(1, cores // (threads or loaded.threads or cores))
+    share = threads or max(1, cores // workers)
     folder = Path(out)
     _make_folder(folder)
     started = time.monotonic()

@@ -55,13 +55,17 @@ class SuiteData(_Section):
 
 
 class Suite(_Section):
-    """A named, versioned list of experiments with a budget."""
+    """A named, versioned list of experiments with a budget.
+
+    `threads` is what one cell makes good use of (small nets: 1); without it a cell gets the whole machine.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
     version: Annotated[int, Field(ge=1)]
     title: str
     description: str = ""
     budget_minutes: Annotated[float, Field(gt=0)]
+    threads: Annotated[int, Field(ge=1)] | None = None
     base: dict[str, Any] = Field(default_factory=dict)
     models: Annotated[list[SuiteModel], Field(min_length=1)]
     data: Annotated[list[SuiteData], Field(min_length=1)]
