@@ -8,16 +8,23 @@ import torch
 from torch import Tensor
 
 from ranvier.errors import ArgumentError, ShapeError
+from ranvier.ops.step_scan import plan_key, step_scan
 from ranvier.state import State, Stateful
 from ranvier.surrogates import Surrogate
 from ranvier.surrogates import build as build_surrogate
 
 
+def _work_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+
 class Neuron(Stateful):
     """Base of the spiking neurons.
 
-    A subclass writes its equations in `initial_state` and `step`; `forward` over a whole sequence follows from them.
-    A subclass with a fused kernel overrides `scan`, which must give the same numbers.
+    A subclass writes its equations in `initial_state` and `step`; `forward` over a whole sequence follows from them,
+    fused into kernels generated from the equations where that is possible (`ranvier.ops.step_scan.explain` says
+    whether and why not). Half-precision input is computed in float32. A subclass with a kernel of its own overrides
+    `scan`, which must give the same numbers.
 
     Args:
         surrogate: name, mapping or object of the surrogate gradient.
@@ -41,12 +48,22 @@ class Neuron(Stateful):
     def scan(self, x: Tensor, state: State | None, keep_state: bool) -> tuple[Tensor, State | None]:
         """All steps of `x` (`[T, B, ...]`) from `state` (None: the initial one); the final state if `keep_state`."""
         if state is None:
-            state = self.initial_state(x[0])
+            state = self.initial_state(x[0].to(_work_dtype(x)))
+        fused = step_scan(self, x, state, keep_state)
+        return self.loop(x, state, keep_state) if fused is None else fused
+
+    def loop(self, x: Tensor, state: State, keep_state: bool) -> tuple[Tensor, State | None]:
+        """`scan` as a loop over `step`: what the fused scan must equal, and what runs where there is none."""
         spikes: list[Tensor] = []
-        for x_t in x.unbind(0):
+        for x_t in x.to(_work_dtype(x)).unbind(0):
             s, state = self.step(x_t, state)
             spikes.append(s)
-        return torch.stack(spikes), state if keep_state else None
+        return torch.stack(spikes).to(x.dtype), state if keep_state else None
+
+    @torch.compiler.assume_constant_result
+    def scan_plan(self, *form: Any) -> tuple[str, tuple[str, ...]] | None:
+        """The kernels generated from `step` for input of this form (see `ranvier.ops.step_scan.plan_key`)."""
+        return plan_key(self, *form)
 
     def forward(self, x: Tensor) -> Tensor:
         """Input current `[T, B, ...]` to spikes `[T, B, ...]`.

@@ -1,0 +1,89 @@
+"""A fused scan for any neuron, generated from the equations in its `step`.
+
+The step and its vector-Jacobian product are traced once, turned into scalar expressions and printed as Numba source (CPU)
+or Triton source (CUDA). What cannot be turned (control flow that depends on the data, operations that mix neurons, random
+numbers) runs as the plain loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranvier.ops.backend import use_kernels
+from ranvier.ops.step_scan.errors import CannotFuse
+
+__all__ = ["CannotFuse", "explain", "plan_key", "step_scan"]
+
+State = tuple[Tensor, ...]
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def step_scan(neuron: Any, x: Tensor, state: State, keep_state: bool) -> tuple[Tensor, State | None] | None:
+    """All steps of `neuron` over `x` `[T, B, ...]` from `state`, in one kernel; None where there is none.
+
+    `neuron` is a module with `step(x_t, state) -> (spike, state)` and `scan_plan`. Returns spikes in the dtype of `x`
+    and the final state if `keep_state` (float32 for half-precision input). Differentiable once in `x`, `state` and the
+    parameters.
+    """
+    if not _possible(x, state):
+        return None
+    training = torch.is_grad_enabled() and (
+        x.requires_grad or any(s.requires_grad for s in state) or any(p.requires_grad for p in neuron.parameters())
+    )
+    found = neuron.scan_plan(tuple(x.shape[1:]), len(state), x.dtype, x.device, training)
+    if found is None:
+        return None
+    if torch.compiler.is_dynamo_compiling():
+        # Its result is dropped from the graph, but what it read of the neuron is guarded: a change compiles anew.
+        neuron.step(x[0].to(_work_dtype(x)), state)
+    key, names = found
+    tensors = [_attribute(neuron, name) for name in names]
+    spikes, last, _ = torch.ops.ranvier.step_scan(x, list(state), tensors, key, keep_state, training)
+    return spikes, tuple(last.unbind(0)) if keep_state else None
+
+
+def _work_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+
+def _possible(x: Tensor, state: State) -> bool:
+    if x.dtype not in _DTYPES or not use_kernels(x.device.type):
+        return False
+    return all(s.shape == x.shape[1:] and s.dtype == _work_dtype(x) and s.device == x.device for s in state)
+
+
+def _attribute(neuron: Any, name: str) -> Tensor:
+    for part in name.split("."):
+        neuron = getattr(neuron, part)
+    return neuron
+
+
+def plan_key(
+    neuron: nn.Module, step_shape: tuple[int, ...], states: int, dtype: torch.dtype, device: torch.device, training: bool
+) -> tuple[str, tuple[str, ...]] | None:
+    """The key of the neuron's kernels for such input and the names of the tensors they read; None if there are none."""
+    from ranvier.ops.step_scan import op  # noqa: F401  registers the op
+    from ranvier.ops.step_scan.plan import find_plan
+
+    work = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    plan = find_plan(neuron, step_shape, states, work, device, training)
+    return None if isinstance(plan, CannotFuse) else (plan.key, plan.names)
+
+
+def explain(neuron: nn.Module, x: Tensor | None = None, training: bool = True) -> str:
+    """One line: "fused", or "loop: " and the reason. `x` is an example input `[T, B, ...]` (default one of `[1, 2, 4]`).
+
+    Neurons with a hand-written kernel do not use this one; the answer then says whether they could.
+    """
+    from ranvier.ops.step_scan.plan import find_plan
+
+    x = torch.zeros(1, 2, 4) if x is None else x
+    work = _work_dtype(x)
+    state = neuron.initial_state(x[0].to(work))
+    if not _possible(x, state):
+        return "loop: the input or the state has a dtype, a shape or a device without kernels, or RANVIER_BACKEND=reference"
+    plan = find_plan(neuron, tuple(x.shape[1:]), len(state), work, x.device, training)
+    return f"loop: {plan}" if isinstance(plan, CannotFuse) else "fused"

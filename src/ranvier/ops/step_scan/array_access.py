@@ -1,0 +1,55 @@
+"""Loads and stores that tell LLVM which arrays are apart.
+
+A loop over a dozen arrays vectorises only if no store can hit what another iteration loads. LLVM tests that at run time
+for at most eight pairs, then gives up. Here every access carries the number of its array as alias metadata; arrays with
+different numbers never overlap, so nothing has to be tested.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+
+def _mark(builder: Any, instruction: Any, number: int, arrays: int) -> None:
+    module = builder.module
+    domain = module.add_metadata([ir.MetaDataString(module, "ranvier.step")])
+    scopes = [
+        module.add_metadata([ir.MetaDataString(module, f"ranvier.step.{i}"), domain]) for i in range(arrays)
+    ]
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes[number]]))
+    instruction.set_metadata("noalias", module.add_metadata([s for i, s in enumerate(scopes) if i != number]))
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, value=array).data
+    return builder.gep(data, [index], inbounds=True)
+
+
+@intrinsic(prefer_literal=True)
+def load(typingctx: Any, array: Any, index: Any, number: Any, arrays: Any) -> Any:
+    """`array[index]` of a contiguous 1-D array, unsigned index; `number` of `arrays` says which array it is."""
+    which, total = number.literal_value, arrays.literal_value
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(_address(context, builder, signature.args[0], args[0], args[1]))
+        _mark(builder, value, which, total)
+        return value
+
+    return array.dtype(array, types.uint64, number, arrays), codegen
+
+
+@intrinsic(prefer_literal=True)
+def store(typingctx: Any, array: Any, index: Any, value: Any, number: Any, arrays: Any) -> Any:
+    """`array[index] = value`; see `load`."""
+    which, total = number.literal_value, arrays.literal_value
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        instruction = builder.store(args[2], _address(context, builder, signature.args[0], args[0], args[1]))
+        _mark(builder, instruction, which, total)
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64, array.dtype, number, arrays), codegen

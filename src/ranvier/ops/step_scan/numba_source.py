@@ -1,0 +1,207 @@
+"""Print a divided step as Numba source: a forward and a backward kernel over blocks of columns.
+
+Time runs outside, columns inside, so that the inner loop is vector code. Forward keeps the states of a block in the
+first-level cache and saves them at every 32nd step. Backward recomputes the states of a chunk from there and walks back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from ranvier.ops.leaky_scan.chunks import CHUNK
+from ranvier.ops.step_scan.errors import CannotFuse
+from ranvier.ops.step_scan.expressions import Value, in_order
+from ranvier.ops.step_scan.partition import Parts
+
+_INFIX = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
+    "ne": "!=", "and": "&", "or": "|", "xor": "^",
+}  # fmt: skip
+_CALLS = {
+    "abs": "abs", "sqrt": "math.sqrt", "floor": "np.floor", "ceil": "np.ceil", "trunc": "np.trunc", "rint": "np.rint",
+    "select": "select", "log": "math.log", "log1p": "math.log1p", "expm1": "math.expm1", "sin": "math.sin",
+    "cos": "math.cos", "atan": "math.atan", "erf": "math.erf", "pow": "math.pow", "exp": "math.exp",
+    "tanh": "math.tanh",
+}  # fmt: skip
+_SINGLE = {"exp": "exp32", "tanh": "tanh32"}
+MAX_ARRAYS = 64
+
+
+def width_of(states: int) -> int:
+    """Columns a block: the states of a chunk stay in the second-level cache."""
+    width = 1024
+    while width > 128 and width * states > 1536:
+        width //= 2
+    return width
+
+
+class _Body:
+    """Lines of one inner loop."""
+
+    def __init__(self, single: bool, sources: Mapping[str, str]) -> None:
+        self.single, self.sources = single, sources
+
+    def _text(self, v: Value) -> str:
+        if v.op == "constant":
+            if v.number - v.number != 0:
+                return {math.inf: "INF", -math.inf: "(-INF)"}.get(v.number, "NAN")
+            return f"F({v.number!r})"
+        return f"t{v.index}"
+
+    def _line(self, v: Value) -> str:
+        if v.op in ("input", "flag"):
+            return self.sources[v.name] + (" != F(0.0)" if v.op == "flag" else "")
+        args = [self._text(a) for a in v.args]
+        if v.op in _INFIX:
+            return f"{args[0]} {_INFIX[v.op]} {args[1]}"
+        if v.op == "neg":
+            return f"-{args[0]}"
+        if v.op == "not":
+            return f"not {args[0]}"
+        name = _SINGLE.get(v.op) if self.single else None
+        return f"{name or _CALLS[v.op]}({', '.join(args)})"
+
+    def lines(self, results: Mapping[str, Value]) -> list[str]:
+        """Assignments of everything needed, then one line a result: its key with `{}` filled in."""
+        out: list[str] = []
+        for v in in_order(results.values()):
+            if v.op != "constant":
+                out.append(f"t{v.index} = {self._line(v)}")
+        return out + [key.replace("{}", self._text(v)) for key, v in results.items()]
+
+
+class _Arrays:
+    """Numbers the arrays of one kernel and writes the accesses."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.number = {name: i for i, name in enumerate(names)}
+        if len(self.number) > MAX_ARRAYS:
+            raise CannotFuse(f"{len(self.number)} arrays in one kernel, at most {MAX_ARRAYS}")
+
+    def load(self, name: str, index: str) -> str:
+        return f"load({name}, {index}, {self.number[name]}, {len(self.number)})"
+
+    def store(self, name: str, index: str, value: str = "{}") -> str:
+        return f"store({name}, {index}, {value}, {self.number[name]}, {len(self.number)})"
+
+
+def _indent(lines: Iterable[str], levels: int) -> list[str]:
+    return ["    " * levels + line for line in lines]
+
+
+def _loop(lines: Iterable[str], levels: int) -> list[str]:
+    return ["    " * levels + "for j in range(n):", *_indent(lines, levels + 1)]
+
+
+def _leaves(parts: Parts, arrays: _Arrays) -> tuple[list[str], dict[str, str]]:
+    """Loads before the loops for uniform leaves, loads inside for the others."""
+    first = [f"{leaf.name}_ = {leaf.name}[0]" for leaf in parts.leaves if leaf.uniform]
+    inner = {leaf.name: arrays.load(leaf.name, "base + j") for leaf in parts.leaves if not leaf.uniform}
+    return first, {**inner, **{leaf.name: f"{leaf.name}_" for leaf in parts.leaves if leaf.uniform}}
+
+
+def _forward(parts: Parts, single: bool) -> list[str]:
+    states = range(len(parts.new_states))
+    names = ["x", *(f"i{k}" for k in states), *(leaf.name for leaf in parts.leaves), "s", "last", "borders"]
+    scratch = [f"v{k}" for k in states]
+    arrays = _Arrays([*names, *scratch])
+    first, sources = _leaves(parts, arrays)
+    sources |= {"x": arrays.load("x", "at + j")} | {f"s{k}": arrays.load(f"v{k}", "j") for k in states}
+    body = _Body(single, sources).lines(
+        {arrays.store("s", "at + j"): parts.spike}
+        | {arrays.store(f"v{k}", "j"): v for k, v in enumerate(parts.new_states)}
+    )
+    begin = [arrays.store(f"v{k}", "j", arrays.load(f"i{k}", "base + j")) for k in states]
+    def leave(to: str, row: str) -> list[str]:
+        return [arrays.store(to, f"{row} + U({k}) * size + base + j", arrays.load(f"v{k}", "j")) for k in states]
+    return [
+        "@numba.njit(nogil=True, cache=True, error_model=\"numpy\")",
+        f"def forward({', '.join(names)}, columns, lo, hi):",
+        *_indent([
+            "size = U(columns)", "steps = U(x.size // columns)",
+            f"saved = U(borders.size // ({max(len(states), 1)} * columns))",
+            *(f"{v} = np.empty(W, F)" for v in scratch), *first,
+            "for start in range(lo, hi, W):",
+        ], 1),
+        *_indent(["base = U(start)", "n = U(min(W, hi - start))", "at = base"], 2),
+        *(_loop(begin, 2) if states else []),
+        *_indent(["for t in range(steps):"], 2),
+        *_loop(body, 3),
+        *_indent(["at += size"], 3),
+        *(["            if (t + U(1)) % U(C) == U(0) and (t + U(1)) // U(C) <= saved:",
+           f"                row = ((t + U(1)) // U(C) - U(1)) * U({len(states)}) * size",
+           *_loop(leave("borders", "row"), 4),
+           "        if last.size > 0:", *_loop(leave("last", "U(0)"), 3)] if states else []),
+    ]  # fmt: skip
+
+
+def _backward(parts: Parts, single: bool) -> list[str]:
+    assert parts.gx is not None
+    states = range(len(parts.new_states))
+    sums = range(len(parts.sums))
+    names = ["x", *(f"i{k}" for k in states), *(leaf.name for leaf in parts.leaves), "borders", "gs", "glast", "gx"]
+    names += [*(f"gi{k}" for k in states), *(f"a{k}" for k in sums)]
+    scratch = [*(f"h{k}" for k in states), *(f"q{k}" for k in states)]
+    arrays = _Arrays([*names, *scratch])
+    first, sources = _leaves(parts, arrays)
+    sources |= {"x": arrays.load("x", "at + j"), "g": arrays.load("gs", "at + j")}
+    sources |= {f"s{k}": arrays.load(f"h{k}", "row + j") for k in states}
+    sources |= {f"q{k}": arrays.load(f"q{k}", "j") for k in states}
+    again = _Body(single, sources).lines(
+        {arrays.store(f"h{k}", "row + U(W) + j"): v for k, v in enumerate(parts.new_states)}
+    )
+    back = _Body(single, sources).lines(
+        {arrays.store("gx", "at + j"): parts.gx}
+        | {arrays.store(f"q{k}", "j"): v for k, v in enumerate(parts.gstates)}
+        | {arrays.store(f"a{k}", "base + j", arrays.load(f"a{k}", "base + j") + " + {}"): v
+           for k, v in enumerate(parts.sums)}
+    )  # fmt: skip
+
+    def enter(source: str, to: str, row: str) -> list[str]:
+        return [
+            arrays.store(f"{to}{k}", "j", arrays.load(source, f"{row} + U({k}) * size + base + j")) for k in states
+        ]
+
+    zero = [arrays.store(f"a{k}", "base + j", "F(0.0)") for k in sums]
+    clear = [arrays.store(f"q{k}", "j", "F(0.0)") for k in states]
+    initial = [arrays.store(f"h{k}", "j", arrays.load(f"i{k}", "base + j")) for k in states]
+    finish = [arrays.store(f"gi{k}", "base + j", arrays.load(f"q{k}", "j")) for k in states]
+    return [
+        "@numba.njit(nogil=True, cache=True, error_model=\"numpy\")",
+        f"def backward({', '.join(names)}, columns, lo, hi):",
+        *_indent([
+            "size = U(columns)", "steps = x.size // columns",
+            *(f"h{k} = np.empty(min(steps, C) * W, F)" for k in states), *(f"q{k} = np.empty(W, F)" for k in states),
+            *first, "for start in range(lo, hi, W):",
+        ], 1),
+        *_indent(["base = U(start)", "n = U(min(W, hi - start))"], 2),
+        *(_loop(zero, 2) if sums else []),
+        *(["        if glast.size > 0:", *_loop(enter("glast", "q", "U(0)"), 3), "        else:", *_loop(clear, 3)]
+          if states else []),
+        "        for c in range((steps - 1) // C, -1, -1):",
+        *_indent(["first = U(c * C)", "rows = U(min(C, steps - c * C))"], 3),
+        *(["            if c == 0:", *_loop(initial, 4), "            else:",
+           f"                saved = U(c - 1) * U({len(states)}) * size", *_loop(enter("borders", "h", "saved"), 4),
+           "            for t in range(rows - U(1)):", "                at = (first + t) * size + base",
+           "                row = t * U(W)", *_loop(again, 4)] if states else []),
+        "            for back in range(rows):",
+        *_indent(["t = rows - U(1) - back", "at = (first + t) * size + base", "row = t * U(W)"], 4),
+        *_loop(back, 4),
+        *(_loop(finish, 2) if states else []),
+    ]  # fmt: skip
+
+
+def numba_source(parts: Parts, single: bool) -> str:
+    """The source of a module with `forward` and, for a trace with gradients, `backward`."""
+    head = [
+        "import math", "", "import numba", "import numpy as np", "",
+        "from ranvier.ops.step_scan.array_access import load, store",
+        "from ranvier.ops.vector_math import exp32, select, tanh32", "",
+        f"F = np.{'float32' if single else 'float64'}", "U = np.uint64", f"W = {width_of(len(parts.new_states))}",
+        f"C = {CHUNK}", "INF = F(math.inf)", "NAN = F(math.nan)", "", "",
+    ]  # fmt: skip
+    lines = [*head, *_forward(parts, single)]
+    if parts.gx is not None:
+        lines += ["", "", *_backward(parts, single)]
+    return "\n".join(lines) + "\n"
