@@ -103,8 +103,11 @@ def sizes_of(v: SimpleNamespace) -> dict[str, object]:
 def test_original_weights_give_the_original_logits(variant: str, leak: bool, plain: SimpleNamespace) -> None:
     v = VARIANTS[variant]
     weights = plain.random_weights(original_shapes(v, plain))
-    model = create_model(v.name, **sizes_of(v), batch_leak=leak).double().eval()
+    model = create_model(v.name, **sizes_of(v)).double().eval()
     report = load_official(model, weights)
+    assert "follow_release(False)" in str(report), "loaded weights follow the release, and the report says so"
+    if not leak:
+        model.follow_release(False)
     assert report.complete and not report.ignored and len(report.loaded) == len(weights)
     x = torch.randn(4, 3, *v.size, dtype=torch.float64) * 2
     with torch.no_grad():

@@ -28,7 +28,7 @@ class SpikingClassifier(nn.Module):
         img_size: int | tuple[int, int],
         num_classes: int,
         T: int,
-        encoder: str | Mapping[str, Any] | nn.Module,
+        encoder: str | Mapping[str, Any] | encode.Encoder,
     ) -> None:
         super().__init__()
         size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)

@@ -6,7 +6,7 @@ import argparse
 import pickle
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,7 +51,7 @@ class LoadReport:
 
     `loaded` maps our names to the original ones; `ignored` are dead tensors of the original; `unused` are tensors of
     the file without a place in the model; `missing` are tensors of the model without a source; `mismatched` are
-    sentences about tensors that do not fit.
+    sentences about tensors that do not fit; `notes` say where the model now follows the release instead of the paper.
     """
 
     loaded: dict[str, str] = field(default_factory=dict[str, str])
@@ -59,6 +59,7 @@ class LoadReport:
     unused: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -74,6 +75,7 @@ class LoadReport:
         ):
             if names:
                 parts.append(f"{len(names)} {what}: {_listed(names)}")
+        parts += self.notes
         return "; ".join(parts)
 
 
@@ -93,6 +95,9 @@ def load_official(model: nn.Module, source: Mapping[str, Any] | str | Path, stri
         source: a state dict, with original names, bare or wrapped ("state_dict", "model", "module." prefixes), or a
             path to a `.safetensors` or PyTorch file (the latter is read without running anything in it).
         strict: raise when a tensor is missing, unused or of another shape; otherwise load what fits.
+
+    A model whose release computes something else than its paper follows the release from here on, so that the outputs
+    are the original's; the report's `notes` say so and how to undo it.
 
     Returns the report. Raises `CheckpointError` for a damaged file and, when strict, for any tensor without a
     counterpart (the model is then unchanged); `ArgumentError` for a model without a map.
@@ -138,6 +143,8 @@ def load_official(model: nn.Module, source: Mapping[str, Any] | str | Path, stri
     with torch.no_grad():
         for target, tensor in fitted.items():
             targets[target].copy_(tensor)
+    if hasattr(model, "follow_release"):
+        report = replace(report, notes=(cast(str, model.follow_release()),))  # pyright: ignore[reportCallIssue]
     return report
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ranvier.encode import Encoder
 from ranvier.errors import ArgumentError
 from ranvier.layers import (
     ChannelMLP,
@@ -69,7 +70,7 @@ class QKFormer(SpikingClassifier):
         attn_threshold: float | None = 0.5,
         batch_leak: bool = False,
         neuron: NeuronSpec = "lif",
-        encoder: str | Mapping[str, Any] | nn.Module = "direct",
+        encoder: str | Mapping[str, Any] | Encoder = "direct",
     ) -> None:
         super().__init__(in_channels, img_size, num_classes, T, encoder)
         widths, heads, depths = _stages(embed_dim, num_heads, depth, tuple(qk_depths), tuple(pools))
@@ -107,6 +108,16 @@ class QKFormer(SpikingClassifier):
         for embed, stage in zip(self.embeds, self.stages, strict=True):
             x = stage(embed(x))
         return self.head(x.mean((3, 4)))
+
+    def follow_release(self, on: bool = True) -> str:
+        """Switch the release's leak between samples (`batch_leak`) on or off; says what was done."""
+        for module in self.modules():
+            if isinstance(module, SpikingSelfAttention):
+                module.batch_leak = on
+        return (
+            "as in the release, one neuron of every self-attention carries its membrane from sample to sample, so that "
+            "results depend on the batch; model.follow_release(False) keeps samples apart"
+        )
 
     def official_names(self) -> OfficialNames:
         """Names in the repository zhouchenlin2096/QKFormer (the CIFAR, ImageNet, CIFAR10-DVS and Gesture versions)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ranvier.encode import Encoder
 from ranvier.layers import ChannelMLP, Order, PatchStem, SpikingSelfAttention, TransformerBlock, pools_for
 from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
@@ -52,7 +53,7 @@ class Spikformer(SpikingClassifier):
         order: Order = "auto",
         attn_threshold: float | None = 0.5,
         neuron: NeuronSpec = "lif",
-        encoder: str | Mapping[str, Any] | nn.Module = "direct",
+        encoder: str | Mapping[str, Any] | Encoder = "direct",
     ) -> None:
         super().__init__(in_channels, img_size, num_classes, T, encoder)
         check_transformer(embed_dim, depth, num_heads)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ranvier.encode import Encoder
 from ranvier.errors import ArgumentError
 from ranvier.layers import ConvBNNeuron
 from ranvier.models.card import ModelCard
@@ -35,7 +36,7 @@ class SpikingConvNet(SpikingClassifier):
         channels: Sequence[int] = (16, 32),
         hidden: int = 128,
         neuron: NeuronSpec = "lif",
-        encoder: str | Mapping[str, Any] | nn.Module = "direct",
+        encoder: str | Mapping[str, Any] | Encoder = "direct",
     ) -> None:
         super().__init__(in_channels, img_size, num_classes, T, encoder)
         if not channels or any(not isinstance(c, int) or c < 1 for c in channels):

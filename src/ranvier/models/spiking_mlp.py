@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ranvier.encode import Encoder
 from ranvier.errors import ArgumentError
 from ranvier.models.card import ModelCard
 from ranvier.models.classifier import SpikingClassifier
@@ -34,7 +35,7 @@ class SpikingMLP(SpikingClassifier):
         hidden: Sequence[int] = (256, 256),
         dropout: float = 0.0,
         neuron: NeuronSpec = "lif",
-        encoder: str | Mapping[str, Any] | nn.Module = "direct",
+        encoder: str | Mapping[str, Any] | Encoder = "direct",
     ) -> None:
         super().__init__(in_channels, img_size, num_classes, T, encoder)
         if not hidden or any(not isinstance(w, int) or w < 1 for w in hidden):
