@@ -17,48 +17,21 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
 from ranvier.ops.memory import on_huge_pages
 from ranvier.ops.parallel import over_range
+from ranvier.ops.vector_math import exp_minus32
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
 WIDTH = 1024  # columns a block: with a chunk of float32 membranes 128 kB, and whole memory pages a row
 
 
-@intrinsic
-def _float_from_bits(typingctx: Any, bits: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), codegen
-
-
-@numba.njit(inline="always")
-def _exp_minus32(z):
-    """exp(−z) for z ≥ 0 in float32 within 2 ulp, in arithmetic that vectorises (libm's exp does not)."""
-    z = min(z, np.float32(87.0))
-    whole = np.int32(z * np.float32(1.4426950408889634) + np.float32(0.5))
-    n = np.float32(whole)
-    f = (n * np.float32(0.693359375) - z) - n * np.float32(2.12194440e-4)  # in [-0.35, 0.35], ln 2 in two parts
-    p = np.float32(1.3888889e-3)
-    p = p * f + np.float32(8.3333333e-3)
-    p = p * f + np.float32(4.1666667e-2)
-    p = p * f + np.float32(1.6666667e-1)
-    p = p * f + np.float32(0.5)
-    p = p * f + np.float32(1.0)
-    p = p * f + np.float32(1.0)
-    return p * _float_from_bits(np.int32((np.int32(127) - whole) << np.int32(23)))
-
-
 # LLVM vectorises the inner loops only if their indices are unsigned (numba adds a wrap-around test to signed ones), no
 # load hides in the arm of a conditional, and a loop touches so few arrays that at most eight pairs have to be tested
-# for overlap: hence functions a phase, and several short loops a step. All of it was measured.
+# for overlap: hence several short loops a step. All of it was measured.
 
 
 @lru_cache(maxsize=64)
@@ -120,133 +93,10 @@ def _fill(block, source, start, n):
 
 
 @lru_cache(maxsize=64)
-def _recompute_phase(uniform: bool, decay_input: bool, soft: bool, integer: bool, keep_v: bool) -> Callable[..., None]:
-    @numba.njit(nogil=True, error_model="numpy")
-    def recompute(x, hs, vs, v, kk, th, base, n, first, steps, v_reset, levels, a, half_even):
-        zero, half = x.dtype.type(0), x.dtype.type(0.5)
-        k0, th0 = kk[0], th[0]
-        for t in range(steps):
-            for j in range(n):
-                kj = k0 if uniform else kk[j]
-                thj = th0 if uniform else th[j]
-                vj = v[j]
-                if keep_v:
-                    vs[t, j] = vj
-                if decay_input:
-                    h = vj + kj * (x[first + t, base + j] - (vj - v_reset))
-                else:
-                    h = vj - kj * (vj - v_reset) + x[first + t, base + j]
-                hs[t, j] = h
-                if integer:
-                    u = min(max(h * (a / thj), zero), levels)
-                    count = np.rint(u) if half_even else np.floor(u + half)
-                    if soft:
-                        v[j] = h - count * (thj / a)
-                    else:
-                        v[j] = v_reset if count > zero else h
-                elif soft:
-                    v[j] = h - thj if h - thj >= zero else h
-                else:
-                    v[j] = v_reset if h - thj >= zero else h
-
-    return recompute
-
-
-@lru_cache(maxsize=64)
-def _surrogate_phase(uniform: bool, surrogate: int, single: bool) -> Callable[..., None]:
-    @numba.njit(nogil=True, error_model="numpy")
-    def derivative(hs, slopes, th, t, n, slope):
-        one, zero, half = hs.dtype.type(1), hs.dtype.type(0), hs.dtype.type(0.5)
-        pi_half = hs.dtype.type(math.pi / 2)
-        th0 = th[0]
-        for j in range(n):
-            z = hs[t, j] - (th0 if uniform else th[j])
-            if surrogate == 0:
-                if single:
-                    e = _exp_minus32(abs(slope * z))
-                else:
-                    e = math.exp(-abs(slope * z))
-                slopes[j] = slope * e / ((one + e) * (one + e))
-            elif surrogate == 1:
-                q = pi_half * slope * z
-                slopes[j] = slope * half / (one + q * q)
-            elif surrogate == 2:
-                slopes[j] = max(zero, slope - slope * slope * abs(z))
-            elif surrogate == 3:
-                slopes[j] = one / slope if abs(z) <= slope * half else zero
-            else:
-                slopes[j] = one
-
-    return derivative
-
-
-@lru_cache(maxsize=64)
-def _reverse_phase(
-    uniform: bool, decay_input: bool, soft: bool, integer: bool, surrogate: int, decay_grad: bool, single: bool
-) -> Callable[..., None]:
-    derivative = _surrogate_phase(uniform, surrogate, single)
-
-    @numba.njit(nogil=True, error_model="numpy")
-    def reverse(
-        x, gs, gx, hs, vs, gv, gkk, slopes, kk, th, base, n, first, steps, v_reset, levels, a, b, half_even, attached,
-        slope,
-    ):  # fmt: skip
-        one, zero, half = hs.dtype.type(1), hs.dtype.type(0), hs.dtype.type(0.5)
-        k0, th0 = kk[0], th[0]
-        for i in range(steps):
-            t = steps - np.uint64(1) - i
-            if not integer:
-                derivative(hs, slopes, th, t, n, slope)
-            for j in range(n):
-                kj = k0 if uniform else kk[j]
-                thj = th0 if uniform else th[j]
-                h = hs[t, j]
-                g = gs[first + t, base + j]
-                gvj = gv[j]
-                if integer:
-                    u = h * (a / thj)
-                    clamped = min(max(u, zero), levels)
-                    count = np.rint(clamped) if half_even else np.floor(clamped + half)
-                    g = g * b
-                    if soft:
-                        g = g - attached * gvj * (thj / a)
-                    elif count <= one:
-                        g = g + attached * gvj * (v_reset - h)
-                    gh = g * (a / thj) if (u > zero and u < levels) else zero
-                    if soft:
-                        kept = gvj
-                    else:
-                        kept = gvj if count <= zero else zero
-                else:
-                    g = g - attached * gvj * thj if soft else g + attached * gvj * (v_reset - h)
-                    gh = g * slopes[j]
-                    if soft:
-                        kept = gvj
-                    else:
-                        kept = gvj if h - thj < zero else zero
-                slopes[j] = gh + kept
-            for j in range(n):
-                kj = k0 if uniform else kk[j]
-                gh = slopes[j]
-                gv[j] = gh - kj * gh
-                gx[first + t, base + j] = kj * gh if decay_input else gh
-            if decay_grad:
-                for j in range(n):
-                    drive = v_reset - vs[t, j]
-                    if decay_input:
-                        drive = x[first + t, base + j] + drive
-                    gkk[j] += slopes[j] * drive
-
-    return reverse
-
-
-@lru_cache(maxsize=64)
 def _backward_kernel(
     uniform: bool, decay_input: bool, soft: bool, integer: bool, surrogate: int, decay_grad: bool, single: bool
 ) -> Callable[..., None]:
-    recompute = _recompute_phase(uniform, decay_input, soft, integer, decay_grad)
-    reverse = _reverse_phase(uniform, decay_input, soft, integer, surrogate, decay_grad, single)
-
+    # One function, with nothing but numbers in its closure: that is what Numba's disk cache can recognise.
     @numba.njit(nogil=True, cache=True, error_model="numpy")
     def backward(
         x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk, lo, hi, v_reset, levels, a, b, half_even, attached, slope
@@ -260,14 +110,18 @@ def _backward_kernel(
         th = np.empty(1 if uniform else width, x.dtype)
         gv = np.empty(width, x.dtype)
         gkk = np.empty(width, x.dtype)
-        slopes = np.empty(width, x.dtype)
+        gh = np.empty(width, x.dtype)
+        one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
+        pi_half = x.dtype.type(math.pi / 2)
         for start in range(lo, hi, width):
-            n = min(width, hi - start)
+            n = np.uint64(min(width, hi - start))
+            base = np.uint64(start)
             if uniform:
                 kk[0], th[0] = k[0], theta[0]
             else:
                 _fill(kk, k, start, n)
                 _fill(th, theta, start, n)
+            k0, th0 = kk[0], th[0]
             gkk[:] = 0
             gv[:] = 0
             if gv_last.size > 0:
@@ -277,13 +131,84 @@ def _backward_kernel(
                     _fill(v, v0, start, n)
                 else:
                     v[:n] = borders[c - 1, start : start + n]
-                base, columns, first = np.uint64(start), np.uint64(n), np.uint64(c * CHUNK)
+                first = np.uint64(c * CHUNK)
                 rows = np.uint64(min(CHUNK, steps - c * CHUNK))
-                recompute(x, hs, vs, v, kk, th, base, columns, first, rows, v_reset, levels, a, half_even)
-                reverse(
-                    x, gs, gx, hs, vs, gv, gkk, slopes, kk, th, base, columns, first, rows, v_reset, levels, a, b,
-                    half_even, attached, slope,
-                )  # fmt: skip
+                for t in range(rows):
+                    for j in range(n):
+                        kj = k0 if uniform else kk[j]
+                        thj = th0 if uniform else th[j]
+                        vj = v[j]
+                        if decay_grad:
+                            vs[t, j] = vj
+                        if decay_input:
+                            h = vj + kj * (x[first + t, base + j] - (vj - v_reset))
+                        else:
+                            h = vj - kj * (vj - v_reset) + x[first + t, base + j]
+                        hs[t, j] = h
+                        if integer:
+                            u = min(max(h * (a / thj), zero), levels)
+                            count = np.rint(u) if half_even else np.floor(u + half)
+                            if soft:
+                                v[j] = h - count * (thj / a)
+                            else:
+                                v[j] = v_reset if count > zero else h
+                        elif soft:
+                            v[j] = h - thj if h - thj >= zero else h
+                        else:
+                            v[j] = v_reset if h - thj >= zero else h
+                for i in range(rows):
+                    t = rows - np.uint64(1) - i
+                    if not integer:
+                        for j in range(n):
+                            z = hs[t, j] - (th0 if uniform else th[j])
+                            if surrogate == 0:
+                                if single:
+                                    e = exp_minus32(abs(slope * z))
+                                else:
+                                    e = math.exp(-abs(slope * z))
+                                gh[j] = slope * e / ((one + e) * (one + e))
+                            elif surrogate == 1:
+                                q = pi_half * slope * z
+                                gh[j] = slope * half / (one + q * q)
+                            elif surrogate == 2:
+                                gh[j] = max(zero, slope - slope * slope * abs(z))
+                            elif surrogate == 3:
+                                gh[j] = one / slope if abs(z) <= slope * half else zero
+                            else:
+                                gh[j] = one
+                    for j in range(n):
+                        thj = th0 if uniform else th[j]
+                        h = hs[t, j]
+                        g = gs[first + t, base + j]
+                        gvj = gv[j]
+                        if integer:
+                            u = h * (a / thj)
+                            clamped = min(max(u, zero), levels)
+                            count = np.rint(clamped) if half_even else np.floor(clamped + half)
+                            g = g * b
+                            if soft:
+                                g = g - attached * gvj * (thj / a)
+                                kept = gvj
+                            else:
+                                g = g + (attached * gvj * (v_reset - h) if count <= one else zero)
+                                kept = gvj if count <= zero else zero
+                            gh[j] = (g * (a / thj) if (u > zero and u < levels) else zero) + kept
+                        elif soft:
+                            gh[j] = (g - attached * gvj * thj) * gh[j] + gvj
+                        else:
+                            g = g + attached * gvj * (v_reset - h)
+                            gh[j] = g * gh[j] + (gvj if h - thj < zero else zero)
+                    for j in range(n):
+                        kj = k0 if uniform else kk[j]
+                        ghj = gh[j]
+                        gv[j] = ghj - kj * ghj
+                        gx[first + t, base + j] = kj * ghj if decay_input else ghj
+                    if decay_grad:
+                        for j in range(n):
+                            drive = v_reset - vs[t, j]
+                            if decay_input:
+                                drive = x[first + t, base + j] + drive
+                            gkk[j] += gh[j] * drive
             if gv0.size > 0:
                 gv0[start : start + n] = gv[:n]
             if decay_grad:
