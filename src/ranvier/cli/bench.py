@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def bench(
     suite: Annotated[str | None, typer.Argument(help="A suite by name (see --list), or a YAML file.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Results and report; default: runs/SUITE.")] = None,
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Experiments at a time.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Experiments at a time; default: what the cores hold.")
+    ] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this model; may be repeated.")] = None,
     runner: Annotated[str, typer.Option("--runner", help="process, inline or ray.")] = "process",
     list_them: Annotated[bool, typer.Option("--list", help="Name the suites that come with Ranvier.")] = False,
