@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ranvier.errors import ArgumentError, UnknownNameError, nearest
 
 V = TypeVar("V")
+E = TypeVar("E")
 
 
 class Registry(Mapping[str, V], Generic[V]):
@@ -18,13 +19,13 @@ class Registry(Mapping[str, V], Generic[V]):
         self.kind = kind
         self._entries: dict[str, V] = {}
 
-    def register(self, name: str) -> Callable[[V], V]:
+    def register(self, name: str) -> Callable[[E], E]:
         """Decorator that adds its target under `name`; a second, different entry under a name is an error."""
 
-        def add(entry: V) -> V:
+        def add(entry: E) -> E:  # not V: a registered class keeps its own type, with its constructor's arguments
             if name in self._entries:
                 raise ArgumentError(f"{self.kind} {name!r} is already registered; choose another name")
-            self._entries[name] = entry
+            self._entries[name] = cast("V", entry)
             return entry
 
         return add

@@ -327,4 +327,4 @@ def test_every_leaky_neuron_goes_through_the_fused_scan(monkeypatch: pytest.Monk
     monkeypatch.setattr(leaky, "leaky_scan", lambda *a: (calls.append(1), original(*a))[1])
     for spec in SPECS:
         build(spec)(torch.randn(3, 2, 3, 2))
-    assert len(calls) == len(SPECS) and all(issubclass(n, LeakyNeuron) for n in NEURONS.values())
+    assert len(calls) == len(SPECS) and all(issubclass(NEURONS[spec["type"]], LeakyNeuron) for spec in SPECS)

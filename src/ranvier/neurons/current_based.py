@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ranvier.neurons.leaky import Parameter, Reset
 from ranvier.neurons.membrane import MembraneNeuron, check_number, logit
@@ -57,7 +57,7 @@ class CubaLIF(MembraneNeuron):
                 continue
             self.constant(f"tau_{name}", tau, lambda t: t > 0, "a positive number (in steps)")
             kept = getattr(self, f"tau_{name}")
-            if isinstance(kept, nn.Module | Tensor):
+            if isinstance(kept, Tensor):
                 self.register_buffer(name, torch.exp(-1 / kept), persistent=False)
             else:
                 setattr(self, name, math.exp(-1 / kept))

@@ -29,8 +29,8 @@ class Izhikevich(MembraneNeuron):
         v ← v + dt (0.04 v² + 5 v + 140 − u + x),   u ← u + dt a (b v − u) with the new v,
         s = 1[v ≥ θ],   v ← c and u ← u + d on a spike.
 
-    v takes two half steps by default, as in the original program. Starts at v = c, u = b c. The constants that circulate
-    in one benchmark (θ = 1, c = −55, d = −2, start at 0) are not those of any cell type; the default here is the
+    v takes two half steps by default, as in the original program. Starts at v = c, u = b c. The constants that one
+    code base circulates (θ = 1, c = −55, d = −2, start at 0) are those of no cell type; the default here is the
     regular-spiking cell.
 
     Args:

@@ -38,7 +38,8 @@ class MembraneNeuron(Neuron):
     """Base of the neurons outside the leaky family.
 
     Constants given as numbers stay numbers; given as 1-D tensors they are one value per channel, on `channel_axis` of
-    the sequence `[T, B, ...]` (2 by default, -1 for `[T, B, N, C]`). Learned parameters are 0-D, or 1-D with `channels`.
+    the sequence `[T, B, ...]` (2 by default, -1 for `[T, B, N, C]`). Learned parameters are 0-D, or 1-D where
+    `channels` is given.
 
     Args:
         threshold: θ > 0, or a 1-D tensor with one per channel; None for a neuron that has its own.

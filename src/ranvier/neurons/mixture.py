@@ -61,7 +61,7 @@ class HDLIF(Neuron):
     ) -> None:
         super().__init__(surrogate)
         if channels is None:
-            raise ArgumentError("HDLIF needs channels, the number of channels its gate sees (per_channel: true in a spec)")
+            raise ArgumentError("HDLIF needs channels, the number that its gate sees (per_channel: true in a spec)")
         if channel_axis in (0, 1):
             raise ArgumentError("channel_axis must not be 0 (time) or 1 (batch) of the sequence [T, B, ...]")
         self.channels = check_count("channels", channels)
@@ -117,7 +117,8 @@ class HDLIF(Neuron):
 def _fired_or_membrane(expert: IF | LIF | PLIF | EIF, x: Tensor) -> Tensor:
     """The membrane of `expert` after every step of `x`, or its threshold where it spiked."""
     state = expert.initial_state(x[0])
-    threshold = expert.threshold.to(x.dtype)
+    theta: Tensor = expert.threshold  # pyright: ignore[reportAssignmentType]
+    threshold = theta.to(x.dtype)
     trace: list[Tensor] = []
     for x_t in x.unbind(0):
         s, state = expert.step(x_t, state)
