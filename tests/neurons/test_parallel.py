@@ -96,6 +96,17 @@ def test_sliding_kernel_starts_as_published() -> None:
     assert neuron.weight.tolist() == [1, 0.5, 0.25, 0.125] and neuron.bias.item() == -1
 
 
+def test_the_generated_kernel_is_the_shifted_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    neuron, x = SlidingPSN(3).double(), torch.randn(9, 2, 4, dtype=torch.float64, requires_grad=True)
+    found = []
+    for backend in ("reference", "auto"):
+        monkeypatch.setenv("RANVIER_BACKEND", backend)
+        spikes = neuron(x)
+        found.append([spikes, *torch.autograd.grad(spikes.square().sum(), [x, *neuron.parameters()])])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ShapeError, match=r"needs sequences of 4 steps, got 5.*steps=5"):
         PSN()(torch.randn(5, 1, 2))

@@ -12,8 +12,12 @@ from ranvier.errors import ShapeError, StateError
 from ranvier.neurons.membrane import MembraneNeuron, check_count, check_number
 from ranvier.neurons.neuron import Neuron
 from ranvier.neurons.registry import NEURONS
+from ranvier.ops.step_scan import step_scan
 from ranvier.state import State
 from ranvier.surrogates import Surrogate
+
+
+_FUSED_ORDER = 8  # above it the kernel's k states cost more traffic than k passes over the sequence
 
 
 def leaky_kernel(tau: float, steps: int) -> Tensor:
@@ -236,7 +240,12 @@ class SlidingPSN(MembraneNeuron):
         return self.surrogate(h).to(x_t.dtype), (x, *state)[: self.order - 1]
 
     def scan(self, x: Tensor, state: State | None, keep_state: bool) -> tuple[Tensor, State | None]:
-        """All steps as k shifted sums, in the order of `step`, so that the two agree to the last bit."""
+        """All steps: the kernel generated from `step` where there is one, else k shifted sums in the order of `step`."""
+        if self.order <= _FUSED_ORDER:
+            start = self.initial_state(x[0]) if state is None else state
+            fused = step_scan(self, x, start, keep_state)
+            if fused is not None:
+                return fused
         work = _working(x)
         weight, T = self.weight.to(work.dtype), x.shape[0]
         past = self.initial_state(work[0]) if state is None else state
