@@ -16,7 +16,6 @@ from ranvier.ops.step_scan import step_scan
 from ranvier.state import State
 from ranvier.surrogates import Surrogate
 
-
 _FUSED_ORDER = 8  # above it the kernel's k states cost more traffic than k passes over the sequence
 
 
@@ -240,7 +239,7 @@ class SlidingPSN(MembraneNeuron):
         return self.surrogate(h).to(x_t.dtype), (x, *state)[: self.order - 1]
 
     def scan(self, x: Tensor, state: State | None, keep_state: bool) -> tuple[Tensor, State | None]:
-        """All steps: the kernel generated from `step` where there is one, else k shifted sums in the order of `step`."""
+        """The kernel generated from `step` where there is one, else k shifted sums in the order of `step`."""
         if self.order <= _FUSED_ORDER:
             start = self.initial_state(x[0]) if state is None else state
             fused = step_scan(self, x, start, keep_state)
