@@ -14,6 +14,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+if not torch.cuda.is_available():  # before anything imports Triton, whose own functions are decorated by it too
+    os.environ["TRITON_INTERPRET"] = "1"
+
 # No deadline: the first call of a kernel compiles it. Derandomised where a red run must be repeatable by anyone.
 settings.register_profile(
     "quick", deadline=None, max_examples=30, derandomize=bool(os.environ.get("CI")),
