@@ -73,13 +73,13 @@ def exp32(x):
 
 @numba.njit(inline="always")
 def _exp_near_zero32(f):
-    p = np.float32(1.3888889e-3)
-    p = p * f + np.float32(8.3333333e-3)
-    p = p * f + np.float32(4.1666667e-2)
-    p = p * f + np.float32(1.6666667e-1)
-    p = p * f + np.float32(0.5)
-    p = p * f + np.float32(1.0)
-    return p * f + np.float32(1.0)
+    p = np.float32(1.9875691500e-4)  # Cephes' polynomial for |f| ≤ ln(2)/2
+    p = p * f + np.float32(1.3981999507e-3)
+    p = p * f + np.float32(8.3334519073e-3)
+    p = p * f + np.float32(4.1665795894e-2)
+    p = p * f + np.float32(1.6666665459e-1)
+    p = p * f + np.float32(5.0000001201e-1)
+    return (p * (f * f) + f) + np.float32(1.0)
 
 
 @numba.njit(inline="always")

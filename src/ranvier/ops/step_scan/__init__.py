@@ -1,8 +1,8 @@
 """A fused scan for any neuron, generated from the equations in its `step`.
 
-The step and its vector-Jacobian product are traced once, turned into scalar expressions and printed as Numba source (CPU)
-or Triton source (CUDA). What cannot be turned (control flow that depends on the data, operations that mix neurons, random
-numbers) runs as the plain loop.
+The step and its vector-Jacobian product are traced once, turned into scalar expressions and printed as Numba source
+(CPU) or Triton source (CUDA). What cannot be turned (control flow that depends on the data, operations that mix the
+elements of a step, random numbers) runs as the plain loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def step_scan(neuron: Any, x: Tensor, state: State, keep_state: bool) -> tuple[T
     and the final state if `keep_state` (float32 for half-precision input). Differentiable once in `x`, `state` and the
     parameters.
     """
-    if not _possible(x, state):
+    if not _possible(x, state) or _transformed(neuron, x, state):
         return None
     training = torch.is_grad_enabled() and (
         x.requires_grad or any(s.requires_grad for s in state) or any(p.requires_grad for p in neuron.parameters())
@@ -38,7 +38,8 @@ def step_scan(neuron: Any, x: Tensor, state: State, keep_state: bool) -> tuple[T
         return None
     if torch.compiler.is_dynamo_compiling():
         # Its result is dropped from the graph, but what it read of the neuron is guarded: a change compiles anew.
-        neuron.step(x[0].to(_work_dtype(x)), state)
+        with torch.no_grad():
+            neuron.step(x[0].to(_work_dtype(x)), state)
     key, names = found
     tensors = [_attribute(neuron, name) for name in names]
     spikes, last, _ = torch.ops.ranvier.step_scan(x, list(state), tensors, key, keep_state, training)
@@ -55,6 +56,13 @@ def _possible(x: Tensor, state: State) -> bool:
     return all(s.shape == x.shape[1:] and s.dtype == _work_dtype(x) and s.device == x.device for s in state)
 
 
+def _transformed(neuron: Any, x: Tensor, state: State) -> bool:
+    """Whether a transform of torch.func (vmap, grad, jvp) is at work, which goes through the loop."""
+    if torch.compiler.is_dynamo_compiling():
+        return False
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in (x, *state, *neuron.parameters()))
+
+
 def _attribute(neuron: Any, name: str) -> Tensor:
     for part in name.split("."):
         neuron = getattr(neuron, part)
@@ -62,7 +70,12 @@ def _attribute(neuron: Any, name: str) -> Tensor:
 
 
 def plan_key(
-    neuron: nn.Module, step_shape: tuple[int, ...], states: int, dtype: torch.dtype, device: torch.device, training: bool
+    neuron: nn.Module,
+    step_shape: tuple[int, ...],
+    states: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    training: bool,
 ) -> tuple[str, tuple[str, ...]] | None:
     """The key of the neuron's kernels for such input and the names of the tensors they read; None if there are none."""
     from ranvier.ops.step_scan import op  # noqa: F401  registers the op
@@ -74,16 +87,18 @@ def plan_key(
 
 
 def explain(neuron: nn.Module, x: Tensor | None = None, training: bool = True) -> str:
-    """One line: "fused", or "loop: " and the reason. `x` is an example input `[T, B, ...]` (default one of `[1, 2, 4]`).
+    """One line: "fused", or "loop: " and the reason.
 
-    Neurons with a hand-written kernel do not use this one; the answer then says whether they could.
+    `x` is an example input `[T, B, ...]`, by default zeros `[1, 2, 4]`. Neurons with a hand-written kernel do not use
+    this one; the answer then says whether they could.
     """
     from ranvier.ops.step_scan.plan import find_plan
 
-    x = torch.zeros(1, 2, 4) if x is None else x
+    dtype = next((p.dtype for p in neuron.parameters()), torch.get_default_dtype())
+    x = torch.zeros(1, 2, 4, dtype=dtype) if x is None else x
     work = _work_dtype(x)
     state = neuron.initial_state(x[0].to(work))
     if not _possible(x, state):
-        return "loop: the input or the state has a dtype, a shape or a device without kernels, or RANVIER_BACKEND=reference"
+        return "loop: no kernels for the dtype, shape or device of input and state, or RANVIER_BACKEND=reference"
     plan = find_plan(neuron, tuple(x.shape[1:]), len(state), work, x.device, training)
     return f"loop: {plan}" if isinstance(plan, CannotFuse) else "fused"

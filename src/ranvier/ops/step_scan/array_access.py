@@ -17,9 +17,7 @@ from numba.extending import intrinsic
 def _mark(builder: Any, instruction: Any, number: int, arrays: int) -> None:
     module = builder.module
     domain = module.add_metadata([ir.MetaDataString(module, "ranvier.step")])
-    scopes = [
-        module.add_metadata([ir.MetaDataString(module, f"ranvier.step.{i}"), domain]) for i in range(arrays)
-    ]
+    scopes = [module.add_metadata([ir.MetaDataString(module, f"ranvier.step.{i}"), domain]) for i in range(arrays)]
     instruction.set_metadata("alias.scope", module.add_metadata([scopes[number]]))
     instruction.set_metadata("noalias", module.add_metadata([s for i, s in enumerate(scopes) if i != number]))
 

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class CannotFuse(Exception):
-    """The equations are outside what kernels are generated for; the message says where. The neuron then runs its loop."""
+class CannotFuse(Exception):  # noqa: N818  a reason, caught inside the room; no user sees it raised
+    """The equations are outside what kernels are generated for, and where; the neuron then runs its loop."""

@@ -75,7 +75,9 @@ class Expressions:
         if op not in ("add", "sub", "mul", "div"):
             return None
         b = args[1]
-        if b.op == "constant" and ((op in ("mul", "div") and b.number == 1) or (op == "sub" and b.number.hex() == "0x0.0p+0")):
+        if b.op == "constant" and (
+            (op in ("mul", "div") and b.number == 1) or (op == "sub" and b.number.hex() == "0x0.0p+0")
+        ):
             return a
         if op == "mul" and a.op == "constant" and a.number == 1:
             return b

@@ -1,7 +1,8 @@
 """Print a divided step as Numba source: a forward and a backward kernel over blocks of columns.
 
 Time runs outside, columns inside, so that the inner loop is vector code. Forward keeps the states of a block in the
-first-level cache and saves them at every 32nd step. Backward recomputes the states of a chunk from there and walks back.
+first-level cache and saves them at every 32nd step. Backward recomputes the states of a chunk from there and walks
+back.
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ def _forward(parts: Parts, single: bool) -> list[str]:
         | {arrays.store(f"v{k}", "j"): v for k, v in enumerate(parts.new_states)}
     )
     begin = [arrays.store(f"v{k}", "j", arrays.load(f"i{k}", "base + j")) for k in states]
+
     def leave(to: str, row: str) -> list[str]:
         return [arrays.store(to, f"{row} + U({k}) * size + base + j", arrays.load(f"v{k}", "j")) for k in states]
+
     return [
         "@numba.njit(nogil=True, cache=True, error_model=\"numpy\")",
         f"def forward({', '.join(names)}, columns, lo, hi):",
@@ -159,9 +162,7 @@ def _backward(parts: Parts, single: bool) -> list[str]:
     )  # fmt: skip
 
     def enter(source: str, to: str, row: str) -> list[str]:
-        return [
-            arrays.store(f"{to}{k}", "j", arrays.load(source, f"{row} + U({k}) * size + base + j")) for k in states
-        ]
+        return [arrays.store(f"{to}{k}", "j", arrays.load(source, f"{row} + U({k}) * size + base + j")) for k in states]
 
     zero = [arrays.store(f"a{k}", "base + j", "F(0.0)") for k in sums]
     clear = [arrays.store(f"q{k}", "j", "F(0.0)") for k in states]

@@ -30,21 +30,60 @@ def _kernels(x: Tensor) -> Any:
     return kernels
 
 
-def _columns(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """A sequence as `[T, M]`, contiguous."""
-    return t.detach().to(dtype).contiguous().view(t.shape[0], -1)
+def _order(x: Tensor) -> tuple[int, ...]:
+    """The order of the axes of `x` in memory, time first, where it is dense (channels-last, say): no copy is needed
+    then. The given order where it is not."""
+    given = tuple(range(x.dim()))
+    if x.is_contiguous():
+        return given
+    stored = (0, *sorted(given[1:], key=lambda d: (-x.stride(d), d)))
+    return stored if x.permute(stored).is_contiguous() else given
 
 
-def _leaves(plan: Plan, tensors: list[Tensor], step: torch.Size, dtype: torch.dtype) -> list[Tensor]:
-    found = plan.parts.before(*(t.detach() for t in tensors))
-    return [
-        t.to(dtype).reshape(-1) if leaf.uniform else t.to(dtype).expand(step).reshape(-1).contiguous()
-        for leaf, t in zip(plan.parts.leaves, found, strict=True)
-    ]
+def _back(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(order.index(d) for d in range(len(order)))
 
 
-def _states(states: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    return [s.detach().to(dtype).contiguous().view(-1) for s in states]
+class _Layout:
+    """Turns tensors of a call into the contiguous arrays of the kernels, all in the memory order of `x`, and back."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.order, self.back = x, _order(x), _back(_order(x))
+        self.step = tuple(d - 1 for d in self.order[1:])
+        self.dtype = work_dtype(x)
+
+    def sequence(self, t: Tensor, dtype: torch.dtype) -> Tensor:
+        """`[T, M]`."""
+        return t.detach().to(dtype).permute(self.order).contiguous().view(t.shape[0], -1)
+
+    def column(self, t: Tensor) -> Tensor:
+        """`[M]`, from anything that broadcasts to one step."""
+        return t.detach().to(self.dtype).expand(self.x.shape[1:]).permute(self.step).contiguous().view(-1)
+
+    def leaves(self, plan: Plan, tensors: list[Tensor]) -> list[Tensor]:
+        """What the kernel reads of the neuron's tensors: one element each, or `[M]`."""
+        found = plan.parts.before(*(t.detach() for t in tensors))
+        return [
+            t.to(self.dtype).reshape(-1) if leaf.uniform else self.column(t)
+            for leaf, t in zip(plan.parts.leaves, found, strict=True)
+        ]
+
+    def new_sequence(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Memory for a result like `x`, in its layout."""
+        return self.x.new_empty([self.x.shape[d] for d in self.order], dtype=dtype).permute(self.back)
+
+    def new_states(self, count: int) -> Tensor:
+        """Memory for `count` states `[S, ...]`."""
+        shape = [self.x.shape[d] for d in self.order[1:]]
+        return self.x.new_empty([count, *shape], dtype=self.dtype).permute(self.back)
+
+    def states(self, t: Tensor) -> Tensor:
+        """`[S, M]`."""
+        return t.detach().to(self.dtype).permute(self.order).contiguous().view(t.shape[0], self.x[0].numel())
+
+    def step_like(self, column: Tensor) -> Tensor:
+        """A kernel's `[M]` result in the shape of one step."""
+        return column.view([self.x.shape[d] for d in self.order[1:]]).permute(tuple(d - 1 for d in self.back[1:]))
 
 
 def _border_shape(x: Tensor, states: list[Tensor], training: bool) -> tuple[int, ...]:
@@ -55,19 +94,19 @@ def forward_with(
     plan: Plan, kernels: Any, x: Tensor, states: list[Tensor], tensors: list[Tensor], keep_state: bool, training: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes like `x`, final states `[S, ...]` (empty unless `keep_state`) and the states at chunk borders."""
-    dtype = work_dtype(x)
-    io = x.dtype if kernels.CASTS_IN_KERNEL else dtype
-    spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
+    lay = _Layout(x)
+    io = x.dtype if kernels.CASTS_IN_KERNEL else lay.dtype
+    spikes = lay.new_sequence()
     if x.device.type == "cpu":
         on_huge_pages(spikes)
-    direct = spikes if x.dtype == io else torch.empty_like(spikes, dtype=io)
-    last = x.new_empty((len(states), *x.shape[1:]) if keep_state else (0,), dtype=dtype)
-    borders = x.new_empty(_border_shape(x, states, training), dtype=dtype)
+    direct = spikes if x.dtype == io else lay.new_sequence(io)
+    last = lay.new_states(len(states)) if keep_state else x.new_empty(0, dtype=lay.dtype)
+    borders = x.new_empty(_border_shape(x, states, training), dtype=lay.dtype)
     if x.numel() > 0:
         with torch.no_grad():
             kernels.forward(
-                plan, _columns(x, io), _states(states, dtype), _leaves(plan, tensors, x.shape[1:], dtype),
-                direct.view(x.shape[0], -1), last, borders,
+                plan, lay.sequence(x, io), [lay.column(s) for s in states], lay.leaves(plan, tensors),
+                lay.sequence(direct, io), lay.states(last) if keep_state else last, borders,
             )  # fmt: skip
     if direct is not spikes:
         spikes.copy_(direct)
@@ -79,22 +118,25 @@ def backward_with(
     glast: Tensor | None,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     """Gradients of `x`, the initial states and the tensors (empty where a tensor has none)."""
-    dtype, step = work_dtype(x), x.shape[1:]
-    io = x.dtype if kernels.CASTS_IN_KERNEL else dtype
+    lay = _Layout(x)
+    io = x.dtype if kernels.CASTS_IN_KERNEL else lay.dtype
     gtensors = [t.new_zeros(t.shape if g else 0) for t, g in zip(tensors, graded(plan), strict=True)]
     if x.numel() == 0:
-        return torch.zeros_like(x), [s.new_zeros(s.shape) for s in states], gtensors
+        return lay.new_sequence(), [s.new_zeros(s.shape) for s in states], gtensors
     with torch.no_grad():
-        final = x.new_empty(0, dtype=dtype) if glast is None else glast.detach().to(dtype).contiguous()
+        final = x.new_empty(0, dtype=lay.dtype) if glast is None else lay.states(glast)
         gx, gstates, sums = kernels.backward(
-            plan, _columns(x, io), _states(states, dtype), _leaves(plan, tensors, step, dtype), borders,
-            _columns(gs, io), final,
+            plan, lay.sequence(x, io), [lay.column(s) for s in states], lay.leaves(plan, tensors), borders,
+            lay.sequence(gs, io), final,
         )  # fmt: skip
         assert plan.parts.after is not None
-        found = plan.parts.after(*(a.view(step) for a in sums), *(t.detach() for t in tensors))
-    for name, g in zip((plan.parts.used.index(i) for i in plan.parts.graded), found, strict=True):
-        gtensors[name] = g.to(tensors[name].dtype).contiguous()
-    return gx.view(x.shape).to(x.dtype), [g.view(s.shape).to(s.dtype) for g, s in zip(gstates, states, strict=True)], gtensors
+        found = plan.parts.after(*(lay.step_like(a) for a in sums), *(t.detach() for t in tensors))
+    for i, g in zip(plan.parts.graded, found, strict=True):
+        place = plan.parts.used.index(i)
+        gtensors[place] = g.to(tensors[place].dtype).clone(memory_format=torch.contiguous_format)
+    gx = gx.view([x.shape[d] for d in lay.order]).permute(lay.back).to(x.dtype)
+    gstates = [lay.step_like(g).to(s.dtype).contiguous() for g, s in zip(gstates, states, strict=True)]
+    return gx, gstates, gtensors
 
 
 def graded(plan: Plan) -> list[bool]:
@@ -133,11 +175,11 @@ def step_scan_backward_impl(
 def _(
     x: Tensor, states: list[Tensor], tensors: list[Tensor], plan: str, keep_state: bool, training: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = work_dtype(x)
+    lay = _Layout(x)
     return (
-        torch.empty_like(x, memory_format=torch.contiguous_format),
-        x.new_empty((len(states), *x.shape[1:]) if keep_state else (0,), dtype=dtype),
-        x.new_empty(_border_shape(x, states, training), dtype=dtype),
+        lay.new_sequence(),
+        lay.new_states(len(states)) if keep_state else x.new_empty(0, dtype=lay.dtype),
+        x.new_empty(_border_shape(x, states, training), dtype=lay.dtype),
     )
 
 
@@ -147,7 +189,7 @@ def _(
     grad_last: Tensor | None, plan: str,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     return (
-        torch.empty_like(x, memory_format=torch.contiguous_format),
+        _Layout(x).new_sequence(),
         [s.new_empty(s.shape) for s in states],
         [t.new_empty(t.shape if g else 0) for t, g in zip(tensors, graded(plan_of(plan)), strict=True)],
     )

@@ -12,7 +12,6 @@ once after the scan.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -70,10 +69,10 @@ class _Divider:
         inputs = [n for n in nodes if n.op == "placeholder"]
         s, k = trace.states, len(trace.names)
         self.tensors = inputs[1 + s : 1 + s + k]
-        columns = {n: name for n, name in zip(
+        columns = dict(zip(
             [*inputs[: 1 + s], *inputs[1 + s + k :]],
             ["x", *(f"s{i}" for i in range(s)), "g", *(f"q{i}" for i in range(s))], strict=False,
-        )}  # fmt: skip
+        ))  # fmt: skip
         for n in inputs:
             self.kind[n] = INSIDE if n in columns else BEFORE
             if n in columns:
@@ -95,6 +94,8 @@ class _Divider:
 
     def classify(self) -> None:
         for n in self.trace.graph.graph.nodes:
+            if isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable:
+                raise CannotFuse(f"{n.target} writes in place into the input, the state or the neuron")
             if n not in self.needed or n.op in ("placeholder", "output"):
                 continue
             if n.op == "get_attr":
@@ -104,8 +105,6 @@ class _Divider:
                 raise CannotFuse(f"no kernel rule for {n.target}")
             if torch.Tag.nondeterministic_seeded in n.target.tags:
                 raise CannotFuse(f"{n.target} draws random numbers")
-            if n.target._schema.is_mutable:
-                raise CannotFuse(f"{n.target} writes in place; return a new tensor instead")
             if filled_with(n) is not None:
                 self.kind[n] = FILLED
                 continue

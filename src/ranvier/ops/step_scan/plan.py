@@ -39,7 +39,8 @@ class Plan:
         """A name that is the same in every process for the same equations."""
         parts = self.parts
         graphs = [g for g in (parts.before, parts.after) if g is not None]
-        pieces: list[object] = [self.source, *(g.code for g in graphs), self.names, parts.used, parts.graded, self.device]
+        pieces: list[object] = [self.source, self.names, parts.used, parts.graded, self.device]
+        pieces += [g.code for g in graphs]
         for graph in graphs:  # the code names its constants, but does not show them
             pieces += [graph.get_buffer(str(n.target)).tolist() for n in graph.graph.nodes if n.op == "get_attr"]
         return hashlib.sha256("\n".join(map(repr, pieces)).encode()).hexdigest()[:32]
@@ -72,7 +73,12 @@ def plan_of(key: str) -> Plan:
 
 
 def make_plan(
-    neuron: nn.Module, step_shape: tuple[int, ...], states: int, dtype: torch.dtype, device: torch.device, training: bool
+    neuron: nn.Module,
+    step_shape: tuple[int, ...],
+    states: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    training: bool,
 ) -> Plan:
     """Trace, divide and print a neuron's step. Raises `CannotFuse`."""
     like = torch.empty(0, dtype=dtype, device=device)
@@ -90,7 +96,12 @@ def make_plan(
 
 
 def find_plan(
-    neuron: nn.Module, step_shape: tuple[int, ...], states: int, dtype: torch.dtype, device: torch.device, training: bool
+    neuron: nn.Module,
+    step_shape: tuple[int, ...],
+    states: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    training: bool,
 ) -> Plan | CannotFuse:
     """The plan for this neuron and input, made once for all neurons that are alike; or why there is none."""
     form = (signature(neuron), step_shape, states, dtype, device, training)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,13 @@ def _freeze(value: Any, open_ids: set[int]) -> Hashable:
         return type(value), frozenset(_freeze(v, open_ids) for v in value)
     if isinstance(value, np.ndarray | np.generic):
         return type(value), value.shape, str(value.dtype), value.tobytes()
-    if isinstance(value, type) or callable(value) and not hasattr(value, "__dataclass_fields__"):
-        return value if isinstance(value, Hashable) else id(value)
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return value.__code__, _freeze((cells, value.__defaults__, value.__kwdefaults__), open_ids)
+    if isinstance(value, MethodType):
+        return value.__func__, _freeze(value.__self__, open_ids)
+    if isinstance(value, type | BuiltinFunctionType):
+        return value
     attributes = getattr(value, "__dict__", None)
     if attributes is not None:
         return type(value), tuple((name, _freeze(v, open_ids)) for name, v in attributes.items())

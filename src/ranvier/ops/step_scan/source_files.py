@@ -1,6 +1,6 @@
 """Generated source as importable files, so that the compilers' own disk caches work from one process to the next.
 
-The folder is `$RANVIER_CACHE`, else `~/.cache/ranvier/kernels`; where neither can be written, a folder that lives as long
+The folder is `$RANVIER_CACHE`, else `~/.cache/ranvier/kernels`; where it cannot be written, a folder that lives as long
 as the process. A file is named after the SHA-256 of its text and its text is compared before it is imported.
 """
 

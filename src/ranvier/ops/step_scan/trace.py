@@ -7,7 +7,6 @@ autograd itself: a surrogate, a `detach` or a `no_grad` block counts exactly as 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +78,8 @@ def trace_step(neuron: nn.Module, step_shape: tuple[int, ...], states: int, like
         for name, tensor in zip(own, tensors, strict=True):
             _put(twin, name, tensor)
         spike, new = twin.step(x, tuple(state))
+        if len(new) != len(state):
+            raise CannotFuse(f"step takes {len(state)} states and returns {len(new)}")
         return spike, *new
 
     def inference(x: Tensor, state: list[Tensor], tensors: list[Tensor]) -> tuple[Any, ...]:
@@ -101,29 +102,31 @@ def trace_step(neuron: nn.Module, step_shape: tuple[int, ...], states: int, like
             gx, *gstate = (next(found) for _ in range(1 + len(state)))
             return *out, gx, *gstate, *(next(found) if g else None for g in needs)
 
-    with _disable_current_modes(), torch.inference_mode(False), torch.autocast(like.device.type, enabled=False):
+    with (
+        _disable_current_modes(),
+        torch.inference_mode(False),
+        torch.autocast(like.device.type, enabled=False),
+        torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),  # a checkpoint's hooks see no stand-ins
+    ):
         mode = FakeTensorMode()
         with mode:
-            stand_ins = [
-                torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in own.values()
-            ]
-            column = [
-                torch.empty(step_shape, dtype=like.dtype, device=like.device) for _ in range(2 * (1 + states))
-            ]
+            stand_ins = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in own.values()]
+            column = [torch.empty(step_shape, dtype=like.dtype, device=like.device) for _ in range(2 * (1 + states))]
             x, *rest = column
             arguments: tuple[Any, ...] = (x, rest[:states], stand_ins)
             if training:
                 arguments = (*arguments, rest[states:])
             try:
                 split = get_decompositions(SPLIT)
-                graph = make_fx(joint if training else inference, tracing_mode="fake", decomposition_table=split)(*arguments)
+                traced = joint if training else inference
+                graph = make_fx(traced, tracing_mode="fake", decomposition_table=split)(*arguments)
                 if any(_writes(n) for n in graph.graph.nodes):  # autograd's own formulas do, and a step may, locally
                     graph = make_fx(torch.func.functionalize(graph), tracing_mode="fake")(*arguments)
             except CannotFuse:
                 raise
             except Exception as error:  # whatever stops the trace stops the fusion, and nothing else
-                lines = str(error).strip().splitlines()
-                raise CannotFuse(f"step cannot be traced: {type(error).__name__}: {lines[0] if lines else ''}") from error
+                first = (str(error).strip().splitlines() or [""])[0]
+                raise CannotFuse(f"step cannot be traced: {type(error).__name__}: {first}") from error
     for name, tensor in own.items():
         _put(twin, name, tensor)
     if signature(twin) != before:

@@ -60,12 +60,12 @@ def _indent(lines: Iterable[str], levels: int) -> list[str]:
     return ["    " * levels + line for line in lines]
 
 
-def _load(name: str, pointer: str) -> str:
-    return f"{name} = tl.load({pointer}, inside, other=0.0).to(WORK)"
+def _load(name: str, pointer: str, other: float = 0.0) -> str:
+    return f"{name} = tl.load({pointer}, inside, other={other}).to(WORK)"
 
 
 def _leaf(leaf: Leaf) -> str:
-    return _load(leaf.name, f"{leaf.name}_ptr + column" + (" * 0" if leaf.uniform else ""))
+    return _load(leaf.name, f"{leaf.name}_ptr + column" + (" * 0" if leaf.uniform else ""), 1.0)  # a divisor, often
 
 
 _HEAD = [
@@ -78,9 +78,7 @@ def _forward(parts: Parts, single: bool) -> list[str]:
     states = range(len(parts.new_states))
     count = len(parts.new_states)
     pointers = [*(f"i{k}_ptr" for k in states), *(f"{leaf.name}_ptr" for leaf in parts.leaves)]
-    step = _body(
-        {"spike = {}": parts.spike} | {f"n{k} = {{}}": v for k, v in enumerate(parts.new_states)}, single
-    )
+    step = _body({"spike = {}": parts.spike} | {f"n{k} = {{}}": v for k, v in enumerate(parts.new_states)}, single)
     store = "tl.store({} + {} * size + column, s{}, inside)"
     return [
         "@triton.jit",
