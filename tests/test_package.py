@@ -19,7 +19,7 @@ SOURCE = Path(ranvier.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = [
     "numba", "kornia", "lightning", "lightning_fabric", "pydantic", "typer", "rich", "torchmetrics", "sklearn", "h5py",
-    "plotly", "matplotlib", "jinja2", "PIL", "faery", "omegaconf", "ray", "scipy", "yaml", "triton._C",
+    "plotly", "matplotlib", "jinja2", "PIL", "faery", "ray", "scipy", "yaml", "triton._C",
 ]  # fmt: skip
 
 TIMED_IMPORT = """
