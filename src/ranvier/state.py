@@ -35,7 +35,7 @@ class Memory:
         self._in_pass = True
 
     def end(self, *_: object) -> None:
-        """Mark its end (a forward hook): a part of the net that is called on its own now simply continues its first stream."""
+        """Mark its end (a forward hook): a part of the net called on its own from now on continues its first stream."""
         self._calls.clear()
         self._in_pass = False
 
