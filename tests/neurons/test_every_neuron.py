@@ -172,6 +172,17 @@ def test_the_channel_axis_is_where_it_is_said_to_be(spec: dict[str, Any]) -> Non
         last(x)
 
 
+@pytest.mark.parametrize("name", sorted(NEURONS))
+def test_a_model_takes_it_by_its_name(name: str) -> None:
+    spec: dict[str, Any] = {"type": name}
+    if name == "hd_lif":
+        spec["per_channel"] = True
+    net = ranvier.create_model("spiking_mlp", neuron=spec, hidden=(8,), T=4)
+    net(torch.rand(3, 1, 8, 8)).sum().backward()
+    if name != "hodgkin_huxley":  # 0.04 ms, the default four steps of 0.01 ms, are too short for anything
+        assert net.linears[0].weight.grad.abs().sum() > 0  # pyright: ignore
+
+
 @every
 def test_half_a_batch_gives_half_the_spikes(spec: dict[str, Any]) -> None:
     neuron, x = made(spec).eval(), drive(spec, batch=4)

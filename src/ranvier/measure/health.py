@@ -229,7 +229,8 @@ def _silence(
                 "Look at the bias before it, or put a batch norm there",
             )  # fmt: skip
         return Problem(
-            "silent", f"its input is too weak: at most {peak:.2g} thresholds, {layer.input_mean:.2g} on average",
+            "silent",
+            f"its input is too weak: {layer.input_mean:.2g} ± {layer.input_std:.2g} thresholds, at most {peak:.2g}",
             f"Raise the gain with {CALIBRATE}, put a batch norm before it, or lower its threshold ({theta:g})",
         )  # fmt: skip
     expected = (1 - layer.rate) ** chances  # silent by chance, if all neurons fired alike
