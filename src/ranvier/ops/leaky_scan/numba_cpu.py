@@ -23,15 +23,16 @@ from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
 from ranvier.ops.memory import on_huge_pages
 from ranvier.ops.parallel import over_range
-from ranvier.ops.vector_math import exp_minus32
+from ranvier.ops.step_scan.array_access import load, store
+from ranvier.ops.vector_math import exp_minus32, select
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
 WIDTH = 1024  # columns a block: with a chunk of float32 membranes 128 kB, and whole memory pages a row
 
 
 # LLVM vectorises the inner loops only if their indices are unsigned (numba adds a wrap-around test to signed ones), no
-# load hides in the arm of a conditional, and a loop touches so few arrays that at most eight pairs have to be tested
-# for overlap: hence several short loops a step. All of it was measured.
+# load hides in the arm of a conditional, and at most eight pairs of arrays have to be tested for overlap: the backward
+# loop has more, so its accesses say which array they mean. All of it was measured.
 
 
 @lru_cache(maxsize=64)
@@ -92,6 +93,10 @@ def _fill(block, source, start, n):
         block[j] = source[start + j] if source.size > 1 else source[0]
 
 
+# Numbers of the arrays of the backward loop, see `array_access`.
+_X, _GS, _GX, _V, _GV, _GK, _K, _TH, _ALL = range(9)
+
+
 @lru_cache(maxsize=64)
 def _backward_kernel(
     uniform: bool, decay_input: bool, soft: bool, integer: bool, surrogate: int, decay_grad: bool, single: bool
@@ -99,22 +104,19 @@ def _backward_kernel(
     # One function, with nothing but numbers in its closure: that is what Numba's disk cache can recognise.
     @numba.njit(nogil=True, cache=True, error_model="numpy")
     def backward(
-        x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk, lo, hi, v_reset, levels, a, b, half_even, attached, slope
+        x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk, columns, lo, hi, v_reset, levels, a, b, half_even, attached,
+        slope,
     ):  # fmt: skip
-        steps, width = x.shape[0], WIDTH
-        chunk = min(steps, CHUNK)
-        hs = np.empty((chunk, width), x.dtype)
-        vs = np.empty((chunk, width) if decay_grad else (0, 0), x.dtype)
-        v = np.empty(width, x.dtype)
-        kk = np.empty(1 if uniform else width, x.dtype)
-        th = np.empty(1 if uniform else width, x.dtype)
-        gv = np.empty(width, x.dtype)
-        gkk = np.empty(width, x.dtype)
-        gh = np.empty(width, x.dtype)
+        steps, size, width = x.size // columns, np.uint64(columns), np.uint64(WIDTH)
+        vs = np.empty(min(steps, CHUNK) * WIDTH, x.dtype)
+        kk = np.empty(1 if uniform else WIDTH, x.dtype)
+        th = np.empty(1 if uniform else WIDTH, x.dtype)
+        gv = np.empty(WIDTH, x.dtype)
+        gkk = np.empty(WIDTH, x.dtype)
         one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
         pi_half = x.dtype.type(math.pi / 2)
-        for start in range(lo, hi, width):
-            n = np.uint64(min(width, hi - start))
+        for start in range(lo, hi, WIDTH):
+            n = np.uint64(min(WIDTH, hi - start))
             base = np.uint64(start)
             if uniform:
                 kk[0], th[0] = k[0], theta[0]
@@ -128,87 +130,79 @@ def _backward_kernel(
                 gv[:n] = gv_last[start : start + n]
             for c in range((steps - 1) // CHUNK, -1, -1):
                 if c == 0:
-                    _fill(v, v0, start, n)
+                    _fill(vs, v0, start, n)
                 else:
-                    v[:n] = borders[c - 1, start : start + n]
+                    saved = (c - 1) * columns + start
+                    vs[:n] = borders[saved : saved + n]
                 first = np.uint64(c * CHUNK)
                 rows = np.uint64(min(CHUNK, steps - c * CHUNK))
-                for t in range(rows):
+                for t in range(rows - np.uint64(1)):
+                    at = (first + t) * size + base
+                    row = t * width
                     for j in range(n):
-                        kj = k0 if uniform else kk[j]
-                        thj = th0 if uniform else th[j]
-                        vj = v[j]
-                        if decay_grad:
-                            vs[t, j] = vj
+                        kj = k0 if uniform else load(kk, j, _K, _ALL)
+                        thj = th0 if uniform else load(th, j, _TH, _ALL)
+                        v = load(vs, row + j, _V, _ALL)
                         if decay_input:
-                            h = vj + kj * (x[first + t, base + j] - (vj - v_reset))
+                            h = v + kj * (load(x, at + j, _X, _ALL) - (v - v_reset))
                         else:
-                            h = vj - kj * (vj - v_reset) + x[first + t, base + j]
-                        hs[t, j] = h
+                            h = v - kj * (v - v_reset) + load(x, at + j, _X, _ALL)
                         if integer:
                             u = min(max(h * (a / thj), zero), levels)
-                            count = np.rint(u) if half_even else np.floor(u + half)
-                            if soft:
-                                v[j] = h - count * (thj / a)
-                            else:
-                                v[j] = v_reset if count > zero else h
-                        elif soft:
-                            v[j] = h - thj if h - thj >= zero else h
+                            count = select(half_even, np.rint(u), np.floor(u + half))
+                            after = h - count * (thj / a) if soft else select(count > zero, v_reset, h)
                         else:
-                            v[j] = v_reset if h - thj >= zero else h
-                for i in range(rows):
-                    t = rows - np.uint64(1) - i
-                    if not integer:
-                        for j in range(n):
-                            z = hs[t, j] - (th0 if uniform else th[j])
-                            if surrogate == 0:
-                                if single:
-                                    e = exp_minus32(abs(slope * z))
-                                else:
-                                    e = math.exp(-abs(slope * z))
-                                gh[j] = slope * e / ((one + e) * (one + e))
-                            elif surrogate == 1:
-                                q = pi_half * slope * z
-                                gh[j] = slope * half / (one + q * q)
-                            elif surrogate == 2:
-                                gh[j] = max(zero, slope - slope * slope * abs(z))
-                            elif surrogate == 3:
-                                gh[j] = one / slope if abs(z) <= slope * half else zero
-                            else:
-                                gh[j] = one
+                            after = select(h - thj >= zero, h - thj if soft else v_reset, h)
+                        store(vs, row + width + j, after, _V, _ALL)
+                for back in range(rows):
+                    t = rows - np.uint64(1) - back
+                    at = (first + t) * size + base
+                    row = t * width
                     for j in range(n):
-                        thj = th0 if uniform else th[j]
-                        h = hs[t, j]
-                        g = gs[first + t, base + j]
-                        gvj = gv[j]
+                        kj = k0 if uniform else load(kk, j, _K, _ALL)
+                        thj = th0 if uniform else load(th, j, _TH, _ALL)
+                        v = load(vs, row + j, _V, _ALL)
+                        xj = load(x, at + j, _X, _ALL)
+                        g = load(gs, at + j, _GS, _ALL)
+                        gvj = load(gv, j, _GV, _ALL)
+                        h = v + kj * (xj - (v - v_reset)) if decay_input else v - kj * (v - v_reset) + xj
                         if integer:
                             u = h * (a / thj)
                             clamped = min(max(u, zero), levels)
-                            count = np.rint(clamped) if half_even else np.floor(clamped + half)
+                            count = select(half_even, np.rint(clamped), np.floor(clamped + half))
                             g = g * b
                             if soft:
                                 g = g - attached * gvj * (thj / a)
                                 kept = gvj
                             else:
-                                g = g + (attached * gvj * (v_reset - h) if count <= one else zero)
-                                kept = gvj if count <= zero else zero
-                            gh[j] = (g * (a / thj) if (u > zero and u < levels) else zero) + kept
-                        elif soft:
-                            gh[j] = (g - attached * gvj * thj) * gh[j] + gvj
+                                g = g + select(count <= one, attached * gvj * (v_reset - h), zero)
+                                kept = select(count <= zero, gvj, zero)
+                            gh = select((u > zero) & (u < levels), g * (a / thj), zero) + kept
                         else:
-                            g = g + attached * gvj * (v_reset - h)
-                            gh[j] = g * gh[j] + (gvj if h - thj < zero else zero)
-                    for j in range(n):
-                        kj = k0 if uniform else kk[j]
-                        ghj = gh[j]
-                        gv[j] = ghj - kj * ghj
-                        gx[first + t, base + j] = kj * ghj if decay_input else ghj
-                    if decay_grad:
-                        for j in range(n):
-                            drive = v_reset - vs[t, j]
+                            z = h - thj
+                            if surrogate == 0:
+                                e = exp_minus32(abs(slope * z)) if single else math.exp(-abs(slope * z))
+                                d = slope * e / ((one + e) * (one + e))
+                            elif surrogate == 1:
+                                q = pi_half * slope * z
+                                d = slope * half / (one + q * q)
+                            elif surrogate == 2:
+                                d = max(zero, slope - slope * slope * abs(z))
+                            elif surrogate == 3:
+                                d = select(abs(z) <= slope * half, one / slope, zero)
+                            else:
+                                d = one
+                            if soft:
+                                gh = (g - attached * gvj * thj) * d + gvj
+                            else:
+                                gh = (g + attached * gvj * (v_reset - h)) * d + select(z >= zero, zero, gvj)
+                        if decay_grad:
+                            drive = v_reset - v
                             if decay_input:
-                                drive = x[first + t, base + j] + drive
-                            gkk[j] += gh[j] * drive
+                                drive = xj + drive
+                            store(gkk, j, load(gkk, j, _GK, _ALL) + gh * drive, _GK, _ALL)
+                        store(gv, j, gh - kj * gh, _GV, _ALL)
+                        store(gx, at + j, kj * gh if decay_input else gh, _GX, _ALL)
             if gv0.size > 0:
                 gv0[start : start + n] = gv[:n]
             if decay_grad:
@@ -249,8 +243,8 @@ def backward(
         k.numel() == theta.numel() == 1, d.decay_input, d.soft_reset, d.levels > 0, code, want_k,
         x.dtype == torch.float32,
     )  # fmt: skip
-    arrays = [t.numpy() for t in (x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk)]
+    arrays = [t.view(-1).numpy() for t in (x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk)]
     dtype = arrays[0].dtype.type
     scalars = (*_scalars(d, dtype), dtype(not d.detach_reset), dtype(d.surrogate.slope))
-    over_range(lambda lo, hi: kernel(*arrays, lo, hi, *scalars), size, steps * size)
+    over_range(lambda lo, hi: kernel(*arrays, size, lo, hi, *scalars), size, steps * size)
     return gx, gv0, gk
