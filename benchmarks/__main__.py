@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.peers import ROOT, python
 
-BENCHMARKS = ("lif",)
+BENCHMARKS = ("lif", "step_scan")
 
 
 def main() -> int:

@@ -82,7 +82,7 @@ def own_lif(shape: tuple[int, ...], surrogate: str, rounds: int) -> dict[str, An
         "first_call_s": round(first["generated"], 2),
     }
     print(
-        f"{shape!s:16} {surrogate:8} generated {row['ms']['generated']:7.1f} ms | {row['generated_over_built_in']:.2f}x "
+        f"{shape!s:16} {surrogate:8} {row['ms']['generated']:7.1f} ms | {row['generated_over_built_in']:.2f}x "
         f"the built-in LIF | the loop takes {row['loop_over_generated']:.1f}x as long",
         flush=True,
     )

@@ -60,7 +60,8 @@ def _transformed(neuron: Any, x: Tensor, state: State) -> bool:
     """Whether a transform of torch.func (vmap, grad, jvp) is at work, which goes through the loop."""
     if torch.compiler.is_dynamo_compiling():
         return False
-    return any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in (x, *state, *neuron.parameters()))
+    wrapped: Any = torch._C._functorch.is_functorch_wrapped_tensor  # pyright: ignore[reportAttributeAccessIssue]
+    return any(wrapped(t) for t in (x, *state, *neuron.parameters()))
 
 
 def _attribute(neuron: Any, name: str) -> Tensor:
@@ -86,7 +87,7 @@ def plan_key(
     return None if isinstance(plan, CannotFuse) else (plan.key, plan.names)
 
 
-def explain(neuron: nn.Module, x: Tensor | None = None, training: bool = True) -> str:
+def explain(neuron: Any, x: Tensor | None = None, training: bool = True) -> str:
     """One line: "fused", or "loop: " and the reason.
 
     `x` is an example input `[T, B, ...]`, by default zeros `[1, 2, 4]`. Neurons with a hand-written kernel do not use

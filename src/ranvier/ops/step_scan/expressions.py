@@ -123,13 +123,13 @@ class Expressions:
         return self.make("ne", v, self.constant(0))
 
 
-def in_order(outputs: Iterable[Value]) -> list[Value]:
-    """Everything that `outputs` need, each value after its arguments; nothing else."""
+def in_order(outputs: Iterable[Value], given: frozenset[int] = frozenset()) -> list[Value]:
+    """Everything that `outputs` need, each value after its arguments; nothing else, and nothing behind `given` ones."""
     seen: dict[int, Value] = {}
     stack = list(outputs)
     while stack:
         v = stack.pop()
         if v.index not in seen:
             seen[v.index] = v
-            stack.extend(v.args)
+            stack.extend(() if v.index in given else v.args)
     return [seen[i] for i in sorted(seen)]

@@ -1,8 +1,8 @@
 """Print a divided step as Numba source: a forward and a backward kernel over blocks of columns.
 
 Time runs outside, columns inside, so that the inner loop is vector code. Forward keeps the states of a block in the
-first-level cache and saves them at every 32nd step. Backward recomputes the states of a chunk from there and walks
-back.
+first-level cache and saves them at every 32nd step. Backward recomputes the states of a chunk from there, with the
+exponentials and the like that the way back needs again, and walks back.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.step_scan.errors import CannotFuse
-from ranvier.ops.step_scan.expressions import Value, in_order
+from ranvier.ops.step_scan.expressions import COSTLY, Value, in_order
 from ranvier.ops.step_scan.partition import Parts
 
 _INFIX = {
@@ -29,19 +29,32 @@ _SINGLE = {"exp": "exp32", "tanh": "tanh32"}
 MAX_ARRAYS = 64
 
 
-def width_of(states: int) -> int:
-    """Columns a block: the states of a chunk stay in the second-level cache."""
+def _width(rows: int) -> int:
+    """Columns a block, such that `rows` numbers a column and step of a chunk stay in the second-level cache."""
     width = 1024
-    while width > 128 and width * states > 1536:
+    while width > 128 and width * rows > 1536:
         width //= 2
     return width
+
+
+def _backward_results(parts: Parts) -> list[Value]:
+    assert parts.gx is not None
+    return [parts.gx, *parts.gstates, *parts.sums]
+
+
+def _kept(parts: Parts) -> list[Value]:
+    """Costly values that the recomputation of the states and the way back both need."""
+    if parts.gx is None:
+        return []
+    back = {v.index for v in in_order(_backward_results(parts))}
+    return [v for v in in_order(parts.new_states) if v.op in COSTLY and v.index in back]
 
 
 class _Body:
     """Lines of one inner loop."""
 
-    def __init__(self, single: bool, sources: Mapping[str, str]) -> None:
-        self.single, self.sources = single, sources
+    def __init__(self, single: bool, sources: Mapping[str, str], given: Mapping[int, str] | None = None) -> None:
+        self.single, self.sources, self.given = single, sources, given or {}
 
     def _text(self, v: Value) -> str:
         if v.op == "constant":
@@ -51,6 +64,8 @@ class _Body:
         return f"t{v.index}"
 
     def _line(self, v: Value) -> str:
+        if v.index in self.given:
+            return self.given[v.index]
         if v.op in ("input", "flag"):
             return self.sources[v.name] + (" != F(0.0)" if v.op == "flag" else "")
         args = [self._text(a) for a in v.args]
@@ -66,7 +81,7 @@ class _Body:
     def lines(self, results: Mapping[str, Value]) -> list[str]:
         """Assignments of everything needed, then one line a result: its key with `{}` filled in."""
         out: list[str] = []
-        for v in in_order(results.values()):
+        for v in in_order(results.values(), frozenset(self.given)):
             if v.op != "constant":
                 out.append(f"t{v.index} = {self._line(v)}")
         return out + [key.replace("{}", self._text(v)) for key, v in results.items()]
@@ -145,7 +160,9 @@ def _backward(parts: Parts, single: bool) -> list[str]:
     sums = range(len(parts.sums))
     names = ["x", *(f"i{k}" for k in states), *(leaf.name for leaf in parts.leaves), "borders", "gs", "glast", "gx"]
     names += [*(f"gi{k}" for k in states), *(f"a{k}" for k in sums)]
-    scratch = [*(f"h{k}" for k in states), *(f"q{k}" for k in states)]
+    kept = _kept(parts)
+    rows = [*(f"h{k}" for k in states), *(f"e{k}" for k in range(len(kept)))]
+    scratch = [*rows, *(f"q{k}" for k in states)]
     arrays = _Arrays([*names, *scratch])
     first, sources = _leaves(parts, arrays)
     sources |= {"x": arrays.load("x", "at + j"), "g": arrays.load("gs", "at + j")}
@@ -153,8 +170,10 @@ def _backward(parts: Parts, single: bool) -> list[str]:
     sources |= {f"q{k}": arrays.load(f"q{k}", "j") for k in states}
     again = _Body(single, sources).lines(
         {arrays.store(f"h{k}", "row + U(W) + j"): v for k, v in enumerate(parts.new_states)}
+        | {arrays.store(f"e{k}", "row + j"): v for k, v in enumerate(kept)}
     )
-    back = _Body(single, sources).lines(
+    given = {v.index: arrays.load(f"e{k}", "row + j") for k, v in enumerate(kept)}
+    back = _Body(single, sources, given).lines(
         {arrays.store("gx", "at + j"): parts.gx}
         | {arrays.store(f"q{k}", "j"): v for k, v in enumerate(parts.gstates)}
         | {arrays.store(f"a{k}", "base + j", arrays.load(f"a{k}", "base + j") + " + {}"): v
@@ -173,7 +192,8 @@ def _backward(parts: Parts, single: bool) -> list[str]:
         f"def backward({', '.join(names)}, columns, lo, hi):",
         *_indent([
             "size = U(columns)", "steps = x.size // columns",
-            *(f"h{k} = np.empty(min(steps, C) * W, F)" for k in states), *(f"q{k} = np.empty(W, F)" for k in states),
+            *(f"{row} = np.empty((min(steps, C) + 1) * W, F)" for row in rows),
+            *(f"q{k} = np.empty(W, F)" for k in states),
             *first, "for start in range(lo, hi, W):",
         ], 1),
         *_indent(["base = U(start)", "n = U(min(W, hi - start))"], 2),
@@ -184,8 +204,9 @@ def _backward(parts: Parts, single: bool) -> list[str]:
         *_indent(["first = U(c * C)", "rows = U(min(C, steps - c * C))"], 3),
         *(["            if c == 0:", *_loop(initial, 4), "            else:",
            f"                saved = U(c - 1) * U({len(states)}) * size", *_loop(enter("borders", "h", "saved"), 4),
-           "            for t in range(rows - U(1)):", "                at = (first + t) * size + base",
-           "                row = t * U(W)", *_loop(again, 4)] if states else []),
+           f"            for t in range({'rows' if kept else 'rows - U(1)'}):",
+           "                at = (first + t) * size + base", "                row = t * U(W)",
+           *_loop(again, 4)] if states else []),
         "            for back in range(rows):",
         *_indent(["t = rows - U(1) - back", "at = (first + t) * size + base", "row = t * U(W)"], 4),
         *_loop(back, 4),
@@ -195,11 +216,12 @@ def _backward(parts: Parts, single: bool) -> list[str]:
 
 def numba_source(parts: Parts, single: bool) -> str:
     """The source of a module with `forward` and, for a trace with gradients, `backward`."""
+    width = _width(len(parts.new_states) + len(_kept(parts)))
     head = [
         "import math", "", "import numba", "import numpy as np", "",
         "from ranvier.ops.step_scan.array_access import load, store",
         "from ranvier.ops.vector_math import exp32, select, tanh32", "",
-        f"F = np.{'float32' if single else 'float64'}", "U = np.uint64", f"W = {width_of(len(parts.new_states))}",
+        f"F = np.{'float32' if single else 'float64'}", "U = np.uint64", f"W = {width}",
         f"C = {CHUNK}", "INF = F(math.inf)", "NAN = F(math.nan)", "", "",
     ]  # fmt: skip
     lines = [*head, *_forward(parts, single)]

@@ -48,12 +48,10 @@ def shallow(module: nn.Module, memo: dict[int, nn.Module]) -> nn.Module:
     return memo[id(module)]
 
 
-def _put(module: nn.Module, name: str, tensor: Tensor) -> None:
+def _put(module: Any, name: str, tensor: Tensor) -> None:
     *path, last = name.split(".")
     for part in path:
-        child = module._modules[part]
-        assert child is not None
-        module = child
+        module = module._modules[part]
     for holder in (module._parameters, module._buffers, module.__dict__):
         if last in holder:
             holder[last] = tensor
@@ -70,7 +68,7 @@ def trace_step(neuron: nn.Module, step_shape: tuple[int, ...], states: int, like
     Raises `CannotFuse` when the step cannot be traced: its control flow depends on the data, it changes the neuron, or
     it uses tensors from elsewhere.
     """
-    twin = shallow(neuron, {})
+    twin: Any = shallow(neuron, {})
     own = own_tensors(neuron)
     before = signature(twin)
 
@@ -117,7 +115,7 @@ def trace_step(neuron: nn.Module, step_shape: tuple[int, ...], states: int, like
             if training:
                 arguments = (*arguments, rest[states:])
             try:
-                split = get_decompositions(SPLIT)
+                split: Any = get_decompositions(SPLIT)
                 traced = joint if training else inference
                 graph = make_fx(traced, tracing_mode="fake", decomposition_table=split)(*arguments)
                 if any(_writes(n) for n in graph.graph.nodes):  # autograd's own formulas do, and a step may, locally
