@@ -1,3 +1,4 @@
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false, reportCallIssue=false
 """Arithmetic for Numba loops that LLVM turns into vector code: libm's functions would keep a float32 loop scalar."""
 
 from __future__ import annotations
