@@ -60,10 +60,12 @@ class Neuron(Stateful):
             spikes.append(s)
         return torch.stack(spikes).to(x.dtype), state if keep_state else None
 
-    @torch.compiler.assume_constant_result
     def scan_plan(self, *form: Any) -> tuple[str, tuple[str, ...]] | None:
         """The kernels generated from `step` for input of this form (see `ranvier.ops.step_scan.plan_key`)."""
         return plan_key(self, *form)
+
+    # What torch.compiler.assume_constant_result sets; calling it here would import the compiler, which takes seconds.
+    scan_plan._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
     def forward(self, x: Tensor) -> Tensor:
         """Input current `[T, B, ...]` to spikes `[T, B, ...]`.
