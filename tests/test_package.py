@@ -57,6 +57,13 @@ def test_a_room_imports_without_the_optional_packages(room: str) -> None:
     )
 
 
+def test_neurons_and_models_import_without_the_compiler() -> None:
+    loaded = python(
+        "import sys, torch, ranvier.models; print([m for m in ('torch._dynamo', 'numba') if m in sys.modules])"
+    )
+    assert loaded.strip() == "[]"
+
+
 def test_version_is_the_distribution_s() -> None:
     assert ranvier.__version__ == version("ranvier")
 
