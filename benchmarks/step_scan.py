@@ -132,13 +132,13 @@ def klif_beside_spikingjelly(shape: tuple[int, ...], rounds: int) -> dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=11)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     rows = {
         "own_lif": [own_lif(shape, surrogate, rounds) for shape in SHAPES for surrogate in ("atan", "sigmoid")],
-        "zoo": zoo((500, 16, 512), 3),
-        "klif": [klif_beside_spikingjelly(shape, 3) for shape in SHAPES],
+        "zoo": zoo((500, 16, 512), rounds),
+        "klif": [klif_beside_spikingjelly(shape, 5) for shape in SHAPES],
     }
     print(f"stored in benchmarks/results/{store('step_scan', 'python -m benchmarks step_scan', rows).name}")
 
