@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
-from ranvier.ops.memory import on_huge_pages
+from ranvier.ops.memory import empty_like
 from ranvier.ops.parallel import over_range
 from ranvier.ops.step_scan.array_access import load, store
 from ranvier.ops.vector_math import exp_minus32, select
@@ -234,7 +234,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients `(gx [T, M], gv0 [M] or empty, gk [M] or empty)`; arguments as in `forward`."""
     steps, size = x.shape
-    gx = on_huge_pages(torch.empty_like(x))
+    gx = empty_like(x)
     gv0 = x.new_empty(size if want_v0 else 0)
     gk = x.new_empty(size if want_k else 0)
     code = d.surrogate.code if d.levels == 0 else -1

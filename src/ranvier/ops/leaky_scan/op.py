@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ranvier.ops.leaky_scan.chunks import chunk_borders
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
-from ranvier.ops.memory import on_huge_pages
+from ranvier.ops.memory import empty_like
 from ranvier.surrogates import Atan, Rectangle, Sigmoid, StraightThrough, Surrogate, Triangle
 
 HALF = (torch.float16, torch.bfloat16)
@@ -98,7 +98,7 @@ def _forward(
         x = x.contiguous()
     dtype = _work_dtype(x)
     io = x.dtype if kernels.CASTS_IN_KERNEL else dtype
-    spikes = torch.empty_like(x) if x.device.type == "cuda" else on_huge_pages(torch.empty_like(x))
+    spikes = empty_like(x)
     direct = spikes if x.dtype == io else torch.empty_like(x, dtype=io)
     v_last = x.new_empty(x.shape[1:] if keep_state else (0,), dtype=dtype)
     borders = _empty_borders(x, training)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ranvier.ops.memory import on_huge_pages
+from ranvier.ops.memory import empty_like
 from ranvier.ops.parallel import over_range
 from ranvier.ops.step_scan.plan import Plan
 
@@ -30,7 +29,7 @@ def backward(
     are made of `[M]`; arguments as in `forward`."""
     kernel = plan.module.backward
     size = x.shape[1]
-    gx = on_huge_pages(torch.empty_like(x))
+    gx = empty_like(x)
     gstates = [x.new_empty(size) for _ in states]
     sums = [x.new_empty(size) for _ in plan.parts.sums]
     arrays = [t.view(-1).numpy() for t in (x, *states, *leaves, borders, gs, glast, gx, *gstates, *sums)]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ranvier.ops.leaky_scan.chunks import chunk_borders
-from ranvier.ops.memory import on_huge_pages
 from ranvier.ops.step_scan.plan import Plan, plan_of
 
 HALF = (torch.float16, torch.bfloat16)
@@ -97,8 +96,6 @@ def forward_with(
     lay = _Layout(x)
     io = x.dtype if kernels.CASTS_IN_KERNEL else lay.dtype
     spikes = lay.new_sequence()
-    if x.device.type == "cpu":
-        on_huge_pages(spikes)
     direct = spikes if x.dtype == io else lay.new_sequence(io)
     last = lay.new_states(len(states)) if keep_state else x.new_empty(0, dtype=lay.dtype)
     borders = x.new_empty(_border_shape(x, states, training), dtype=lay.dtype)
