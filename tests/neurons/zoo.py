@@ -64,5 +64,5 @@ def drive(spec: dict[str, Any], seed: int = 0, steps: int = STEPS, batch: int = 
     if spec["type"] == "izhikevich":
         return 40 + 20 * x
     if spec["type"] == "hodgkin_huxley":
-        return 60 + 40 * x
+        return 60 + 40 * x.clamp(-1.4, 3)  # Euler is unstable far below rest
     return 0.3 + 1.5 * x
