@@ -81,8 +81,8 @@ class HodgkinHuxley(MembraneNeuron):
     which is not the axon.
 
     Args:
-        dt: milliseconds an integration step, > 0; Euler is stable up to about 0.05 unless
-            current drives the membrane far below rest (v < −18 ln(0.5/dt) mV, where β_m dt > 2): then use "exponential".
+        dt: milliseconds an integration step, > 0; Euler is stable up to about 0.05 unless the current
+            drives the membrane far below rest (v < −18 ln(0.5/dt) mV, where β_m dt > 2): use "exponential" there.
         substeps: integration steps a time step.
         integrator: of the gates, "euler" or "exponential" (exact for a fixed v, so gates stay in [0, 1] for any dt).
         g_na, g_k, g_leak: conductances in mS/cm², ≥ 0.
