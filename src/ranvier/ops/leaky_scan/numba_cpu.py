@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ranvier.ops.array_access import load, store
 from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
 from ranvier.ops.memory import empty_like
 from ranvier.ops.parallel import over_range
-from ranvier.ops.step_scan.array_access import load, store
 from ranvier.ops.vector_math import exp_minus32, select
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts

@@ -219,7 +219,7 @@ def numba_source(parts: Parts, single: bool) -> str:
     width = _width(len(parts.new_states) + len(_kept(parts)))
     head = [
         "import math", "", "import numba", "import numpy as np", "",
-        "from ranvier.ops.step_scan.array_access import load, store",
+        "from ranvier.ops.array_access import load, store",
         "from ranvier.ops.vector_math import exp32, select, tanh32", "",
         f"F = np.{'float32' if single else 'float64'}", "U = np.uint64", f"W = {width}",
         f"C = {CHUNK}", "INF = F(math.inf)", "NAN = F(math.nan)", "", "",

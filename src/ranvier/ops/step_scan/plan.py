@@ -60,8 +60,7 @@ def _context(device: str) -> str:
 
         modules: list[Any] = [imported]
     else:
-        from ranvier.ops import vector_math
-        from ranvier.ops.step_scan import array_access
+        from ranvier.ops import array_access, vector_math
 
         modules = [vector_math, array_access]
     return "".join(inspect.getsource(m) for m in modules)
