@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ranvier.ops.leaky_scan.chunks import chunk_borders
+from ranvier.ops.memory import empty_like
 from ranvier.ops.step_scan.plan import Plan, plan_of
 
 HALF = (torch.float16, torch.bfloat16)
@@ -95,7 +96,7 @@ def forward_with(
     """Spikes like `x`, final states `[S, ...]` (empty unless `keep_state`) and the states at chunk borders."""
     lay = _Layout(x)
     io = x.dtype if kernels.CASTS_IN_KERNEL else lay.dtype
-    spikes = lay.new_sequence()
+    spikes = empty_like(x) if x.is_contiguous() else lay.new_sequence()
     direct = spikes if x.dtype == io else lay.new_sequence(io)
     last = lay.new_states(len(states)) if keep_state else x.new_empty(0, dtype=lay.dtype)
     borders = x.new_empty(_border_shape(x, states, training), dtype=lay.dtype)
