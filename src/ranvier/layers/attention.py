@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ranvier.errors import ArgumentError
-from ranvier.layers.conv import ConvBN, ConvBNNeuron
+from ranvier.layers.conv import ConvBN
 from ranvier.layers.residual import Residual, check_residual
 from ranvier.neurons import Neuron, NeuronFactory
 
@@ -16,10 +16,13 @@ from ranvier.neurons import Neuron, NeuronFactory
 def product_neuron(neuron: NeuronFactory, threshold: float | None, channels: int) -> Neuron:
     """The neuron that turns an attention product `[T, B, channels, ...]` back into spikes.
 
-    `threshold` replaces the one of the factory; None keeps it. Raises `ArgumentError` when the neuron has none.
+    `threshold` replaces the one of the factory; None keeps it. A neuron with a `gain` (IE-LIF) gets 1/threshold as its
+    gain instead, as published. Raises `ArgumentError` when the neuron has neither.
     """
     if threshold is None:
         return neuron(channels=channels)
+    if "gain" in inspect.signature(neuron.neuron).parameters:
+        return neuron(channels=channels, gain=1 / threshold)
     if "threshold" not in inspect.signature(neuron.neuron).parameters:
         raise ArgumentError(
             f"neuron {neuron.type!r} takes no threshold, but attn_threshold={threshold!r} asks for one after the "
@@ -33,12 +36,24 @@ def wide(spikes: Tensor) -> Tensor:
     return spikes.float() if spikes.dtype in (torch.float16, torch.bfloat16) else spikes
 
 
+class Projection(nn.Module):
+    """A synaptic `block` and the neuron behind it: membrane or spikes in, spikes out."""
+
+    def __init__(self, block: nn.Module, neuron: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.neuron = neuron
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.neuron(self.block(x))
+
+
 class SpikingAttention(nn.Module):
-    """The branch that a block adds to `[T, B, C, H, W]`: project to spikes, `mix` the tokens, project back.
+    """The branch that a block adds to `[T, B, C, H, W]` (or `[T, B, C, N]`): project to spikes, `mix`, project back.
 
     A subclass names its projections in `names` and defines `mix(*projections)`, spikes `[T, B, C, H·W]` in and out,
     with C split as (head, channel of the head). "post" ends in a neuron: `LIF(BN(W mix))`; "membrane" begins with one:
-    `BN(W mix(LIF(x)))`.
+    `BN(W mix(LIF(x)))`. W is a 1×1 convolution, or what a subclass makes in `synapse`.
 
     Args:
         dim: width C.
@@ -50,6 +65,7 @@ class SpikingAttention(nn.Module):
     """
 
     names: tuple[str, ...] = ("q", "k", "v")
+    on_grid: bool = False  # whether the projections see the image `[T, B, C, H, W]`, not its tokens `[T, B, C, N]`
 
     def __init__(
         self,
@@ -67,10 +83,18 @@ class SpikingAttention(nn.Module):
         self.dim, self.num_heads = dim, num_heads
         self.before = neuron(channels=dim) if residual == "membrane" else None
         for name in self.names:
-            self.add_module(name, ConvBNNeuron(dim, dim, neuron, kernel=1, bias=qkv_bias, dims=1))
+            self.add_module(name, Projection(self.synapse(dim, qkv_bias), self.projection_neuron(neuron, dim)))
         self.product_neuron = product_neuron(neuron, attn_threshold, self.product_channels())
-        self.proj = ConvBN(dim, dim, 1, bias=True, dims=1)
+        self.proj = self.synapse(dim, True)
         self.after = neuron(channels=dim) if residual == "post" else None
+
+    def synapse(self, dim: int, bias: bool) -> nn.Module:
+        """A projection without its neuron."""
+        return ConvBN(dim, dim, 1, bias=bias, dims=1)
+
+    def projection_neuron(self, neuron: NeuronFactory, dim: int) -> nn.Module:
+        """What stands behind q, k and v."""
+        return neuron(channels=dim)
 
     def product_channels(self) -> int:
         """Size of axis 2 of what enters the product's neuron."""
@@ -85,11 +109,13 @@ class SpikingAttention(nn.Module):
         return x.unflatten(2, (self.num_heads, -1))
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(3)
+        tokens = x if self.on_grid else x.flatten(3)
         if self.before is not None:
             tokens = self.before(tokens)
-        mixed = self.mix_grid(x.shape[3:], *(getattr(self, name)(tokens) for name in self.names))
-        return self.activate(self.proj(mixed.to(tokens.dtype))).view_as(x)
+        mixed = self.mix_grid(x.shape[3:], *(getattr(self, name)(tokens).flatten(3) for name in self.names))
+        mixed = mixed.to(tokens.dtype)
+        mixed = mixed.unflatten(3, x.shape[3:]) if self.on_grid else mixed
+        return self.activate(self.proj(mixed)).view_as(x)
 
     def activate(self, y: Tensor) -> Tensor:
         """The neuron after the projection, if there is one."""

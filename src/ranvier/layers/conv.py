@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ranvier.errors import ArgumentError
 from ranvier.layers.time import over_time
 from ranvier.neurons import NeuronFactory
 
 
+def conv_nd(dims: int) -> type[nn.Conv1d] | type[nn.Conv2d]:
+    """The convolution over `dims` = 1 (sequences, point rows) or 2 (images) axes."""
+    if dims not in (1, 2):
+        raise ArgumentError(f"dims must be 1 or 2, got {dims!r}")
+    return nn.Conv1d if dims == 1 else nn.Conv2d
+
+
+def norm_nd(dims: int) -> type[nn.BatchNorm1d] | type[nn.BatchNorm2d]:
+    """The batch norm that goes with `conv_nd`."""
+    if dims not in (1, 2):
+        raise ArgumentError(f"dims must be 1 or 2, got {dims!r}")
+    return nn.BatchNorm1d if dims == 1 else nn.BatchNorm2d
+
+
 class ConvBN(nn.Module):
     """Convolution and batch norm on `[T, B, C, H, W]` (2-D) or `[T, B, C, N]` (1-D, `dims=1`); membrane out."""
+
+    conv: nn.Conv1d | nn.Conv2d
+    bn: nn.BatchNorm1d | nn.BatchNorm2d
 
     def __init__(
         self,
@@ -23,10 +41,9 @@ class ConvBN(nn.Module):
         dims: int = 2,
     ) -> None:
         super().__init__()
-        conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d))[dims - 1]
         padding = kernel // 2 if padding is None else padding
-        self.conv = conv(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
-        self.bn = norm(out_channels)
+        self.conv = conv_nd(dims)(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
+        self.bn = norm_nd(dims)(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -13,9 +14,16 @@ from ranvier.layers.time import over_time
 from ranvier.neurons import NeuronFactory
 
 
-def halving_pool() -> nn.MaxPool2d:
-    """The max-pool of all these models: 3×3, stride 2, padding 1."""
-    return nn.MaxPool2d(3, stride=2, padding=1)
+def halving_pool(dims: int = 2, kind: Literal["max", "avg"] = "max") -> nn.Module:
+    """The pool of all these models: window 3, stride 2, padding 1, over `dims` axes.
+
+    The average leaves padding out of the count.
+    """
+    if dims not in (1, 2) or kind not in ("max", "avg"):
+        raise ArgumentError(f"a pool is 'max' or 'avg' over dims = 1 or 2 axes, got {kind!r} and {dims!r}")
+    if kind == "max":
+        return (nn.MaxPool1d if dims == 1 else nn.MaxPool2d)(3, stride=2, padding=1)
+    return (nn.AvgPool1d if dims == 1 else nn.AvgPool2d)(3, stride=2, padding=1, count_include_pad=False)
 
 
 def check_flags(name: str, flags: str, length: int) -> None:
@@ -44,10 +52,17 @@ class PatchStem(nn.Module):
         neuron: factory of the neurons.
         pools: one flag a stage; "1" halves the image there.
         residual: "post" or "membrane".
+        dims: 2 for images, 1 for `[T, B, C, N]` (convolutions of length 3).
     """
 
     def __init__(
-        self, in_channels: int, dim: int, neuron: NeuronFactory, pools: str = "0011", residual: Residual = "post"
+        self,
+        in_channels: int,
+        dim: int,
+        neuron: NeuronFactory,
+        pools: str = "0011",
+        residual: Residual = "post",
+        dims: int = 2,
     ) -> None:
         super().__init__()
         check_residual(residual)
@@ -57,14 +72,14 @@ class PatchStem(nn.Module):
         widths = (in_channels, dim // 8, dim // 4, dim // 2)
         self.stages = nn.Sequential(
             *(
-                ConvBNNeuron(i, o, neuron, pool=halving_pool() if flag == "1" else None)
+                ConvBNNeuron(i, o, neuron, pool=halving_pool(dims) if flag == "1" else None, dims=dims)
                 for (i, o), flag in zip(itertools.pairwise(widths), pools[:3], strict=True)
             )
         )
-        self.last = ConvBN(dim // 2, dim)
+        self.last = ConvBN(dim // 2, dim, dims=dims)
         self.last_neuron = neuron(channels=dim)
-        self.last_pool = halving_pool() if pools[3] == "1" else nn.Identity()
-        self.position = ConvBN(dim, dim)
+        self.last_pool = halving_pool(dims) if pools[3] == "1" else nn.Identity()
+        self.position = ConvBN(dim, dim, dims=dims)
         self.position_neuron = neuron(channels=dim) if residual == "post" else None
 
     def forward(self, x: Tensor) -> Tensor:
