@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ranvier.bench.machine import environment, peak_rss
+from ranvier.bench.machine import environment
 from ranvier.bench.observe import sample_of
 from ranvier.bench.profile import profile
 from ranvier.bench.result import Cost, Epoch, Metric, ModelRef, Result, TaskRef, write_result
@@ -18,6 +18,7 @@ from ranvier.bench.runner import now, result_path
 from ranvier.bench.suite import Cell
 from ranvier.data import Samples
 from ranvier.errors import CheckpointError
+from ranvier.measure.machine import peak_rss
 from ranvier.train import Recipe, RunResult, fit, load_run, load_splits, parse_recipe, read_journal
 from ranvier.train.run import METRICS
 

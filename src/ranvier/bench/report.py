@@ -59,7 +59,7 @@ def build(out: str | Path) -> Path:
     for board in boards:
         for row in board.rows:
             row.page = f"models/{page_id(row)}.html"
-    environment = _environment()
+    environment = site_environment()
     shared = {
         "manifest": manifest, "boards": boards, "q": quantity, "parts": PARTS,
         "built": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -96,7 +96,8 @@ def page_id(row: Row) -> str:
     return f"{slug(row.first.task.name)}-{slug(row.label)}-{row.key[:8]}"
 
 
-def _environment() -> Environment:
+def site_environment() -> Environment:
+    """The templates of every page: escaping on, one style sheet, one script that the policy knows by its hash."""
     jinja2 = require("jinja2", extra="report")
     environment: Environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,

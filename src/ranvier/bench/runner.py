@@ -14,11 +14,11 @@ from traceback import format_exception
 from typing import Literal, Protocol
 
 from ranvier.bench import progress as progress_bars
-from ranvier.bench.machine import available_cores
 from ranvier.bench.manifest import MANIFEST, Manifest, read_manifest
 from ranvier.bench.result import Failure, Result, read_result, write_json, write_text
 from ranvier.bench.suite import Cell, Suite, expand, load_suite
 from ranvier.errors import ArgumentError, ConfigError, DataError, RanvierError, nearest
+from ranvier.measure.machine import available_cores
 
 RunnerName = Literal["process", "inline", "ray"]
 

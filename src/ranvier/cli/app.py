@@ -10,6 +10,7 @@ import typer
 import ranvier
 from ranvier.cli.audit import audit
 from ranvier.cli.bench import bench
+from ranvier.cli.claims import claims
 from ranvier.cli.data import data
 from ranvier.cli.energy import energy
 from ranvier.cli.evaluate import evaluate
@@ -17,12 +18,13 @@ from ranvier.cli.models import models
 from ranvier.cli.report import report
 from ranvier.cli.train import train
 
-VERBS: dict[str, Callable[..., Any]] = {
+VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "models": models,
     "train": train,
     "eval": evaluate,
     "bench": bench,
     "report": report,
+    "claims": claims,
     "audit": audit,
     "energy": energy,
     "data": data,
@@ -30,7 +32,10 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 for name, verb in VERBS.items():
-    app.command(name)(verb)
+    if isinstance(verb, typer.Typer):  # a verb with verbs of its own
+        app.add_typer(verb, name=name)
+    else:
+        app.command(name)(verb)
 
 
 def _version(asked: bool) -> None:
