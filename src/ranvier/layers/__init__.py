@@ -2,19 +2,91 @@
 
 from __future__ import annotations
 
-from ranvier.layers.attention import SpikingAttention, product_neuron
-from ranvier.layers.channel_mlp import ChannelMLP
+from ranvier.layers.attention import Projection, SpikingAttention, product_neuron
+from ranvier.layers.channel_mlp import ChannelMLP, SpikingMLP
 from ranvier.layers.conv import ConvBN, ConvBNNeuron, LinearBN
+from ranvier.layers.conv_block import ChannelConv, SepConv
 from ranvier.layers.deformed_shortcut import DeformedShortcut
-from ranvier.layers.patch_stem import PatchStem, halving_pool, pools_for
+from ranvier.layers.embed import (
+    AvgEmbed,
+    Embed,
+    Embed1Max,
+    EmbedMax,
+    EmbedMaxPlus,
+    EmbedOrig,
+    EmbedQKInit,
+    MaxEmbed,
+    MSDownsampling,
+)
+from ranvier.layers.kinds import ATTENTIONS, build_attention
+from ranvier.layers.mixer import DWConv, IdentityMixer, PoolMixer, SSADWConv, build_mixer
+from ranvier.layers.patch_stem import PatchStem, SpikingPatchSplitting, halving_pool, pools_for
 from ranvier.layers.qk_attention import QKChannelAttention, QKTokenAttention
-from ranvier.layers.residual import Residual, TransformerBlock
+from ranvier.layers.rep_conv import RepConv, RepConvBN, SeparableBN
+from ranvier.layers.residual import (
+    LayerScale,
+    MixerBlock,
+    MSResidual,
+    Residual,
+    SEWResidual,
+    TransformerBlock,
+    VanillaResidual,
+)
 from ranvier.layers.sdsa import SpikeDrivenAttention
+from ranvier.layers.sdsa3 import SDSA3, SoftmaxAttention
 from ranvier.layers.ssa import Order, SpikingSelfAttention, spike_product
-from ranvier.layers.time import over_time
+from ranvier.layers.time import TimeWise, over_time
 
 __all__ = [
-    "ChannelMLP", "ConvBN", "ConvBNNeuron", "DeformedShortcut", "LinearBN", "Order", "PatchStem", "QKChannelAttention",
-    "QKTokenAttention", "Residual", "SpikeDrivenAttention", "SpikingAttention", "SpikingSelfAttention",
-    "TransformerBlock", "halving_pool", "over_time", "pools_for", "product_neuron", "spike_product",
+    "ATTENTIONS",
+    "SDSA3",
+    "AvgEmbed",
+    "ChannelConv",
+    "ChannelMLP",
+    "ConvBN",
+    "ConvBNNeuron",
+    "DWConv",
+    "DeformedShortcut",
+    "Embed",
+    "Embed1Max",
+    "EmbedMax",
+    "EmbedMaxPlus",
+    "EmbedOrig",
+    "EmbedQKInit",
+    "IdentityMixer",
+    "LayerScale",
+    "LinearBN",
+    "MSDownsampling",
+    "MSResidual",
+    "MaxEmbed",
+    "MixerBlock",
+    "Order",
+    "PatchStem",
+    "PoolMixer",
+    "Projection",
+    "QKChannelAttention",
+    "QKTokenAttention",
+    "RepConv",
+    "RepConvBN",
+    "Residual",
+    "SEWResidual",
+    "SSADWConv",
+    "SepConv",
+    "SeparableBN",
+    "SoftmaxAttention",
+    "SpikeDrivenAttention",
+    "SpikingAttention",
+    "SpikingMLP",
+    "SpikingPatchSplitting",
+    "SpikingSelfAttention",
+    "TimeWise",
+    "TransformerBlock",
+    "VanillaResidual",
+    "build_attention",
+    "build_mixer",
+    "halving_pool",
+    "over_time",
+    "pools_for",
+    "product_neuron",
+    "spike_product",
 ]  # fmt: skip

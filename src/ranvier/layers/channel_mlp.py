@@ -51,3 +51,7 @@ class ChannelMLP(nn.Module):
             else:
                 y = self.fc2(self.neuron2(y))
         return y.view_as(x)
+
+
+SpikingMLP = ChannelMLP
+"""The name of the literature."""

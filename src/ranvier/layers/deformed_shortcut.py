@@ -27,18 +27,14 @@ class DeformedShortcut(nn.Module):
         dims: 2 for images, 1 for `[T, B, C, N]`.
     """
 
-    def __init__(
-        self, widths: Sequence[int], neuron: NeuronFactory, pools: str, tap: int = 0, dims: int = 2
-    ) -> None:
+    def __init__(self, widths: Sequence[int], neuron: NeuronFactory, pools: str, tap: int = 0, dims: int = 2) -> None:
         super().__init__()
         check_flags("pools", pools, len(widths) - 1)
         if not 0 <= tap < len(pools):
             raise ArgumentError(f"tap must be between 0 and {len(pools) - 1}, got {tap!r}")
         self.tap = tap
         self.convs = nn.ModuleList(
-            ConvBNNeuron(
-                i, o, neuron, pool=halving_pool(dims) if flag == "1" else None, pool_membrane=True, dims=dims
-            )
+            ConvBNNeuron(i, o, neuron, pool=halving_pool(dims) if flag == "1" else None, pool_membrane=True, dims=dims)
             for (i, o), flag in zip(itertools.pairwise(widths), pools, strict=True)
         )
         stride = 2 ** pools[tap:].count("1")

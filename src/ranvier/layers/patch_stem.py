@@ -89,3 +89,7 @@ class PatchStem(nn.Module):
             return x + self.position(self.last_neuron(x))
         x = over_time(self.last_pool, self.last_neuron(x))
         return x + self.position_neuron(self.position(x))
+
+
+SpikingPatchSplitting = PatchStem
+"""The name of the literature (SPS)."""

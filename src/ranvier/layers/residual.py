@@ -38,6 +38,14 @@ class LayerScale(nn.Module):
         return x * self.gamma.view(-1, *[1] * (x.dim() - 3))
 
 
+def _layer_scale(start: float | None, dim: int | None) -> LayerScale | None:
+    if start is None:
+        return None
+    if dim is None:
+        raise ArgumentError("dim: a layer scale needs the number of channels")
+    return LayerScale(dim, start)
+
+
 class MSResidual(nn.Module):
     """Membrane shortcut `x + γ ⊙ fn(x)`: real values are added in front of the neurons (MS-ResNet, Hu et al., 2021).
 
@@ -48,9 +56,7 @@ class MSResidual(nn.Module):
     def __init__(self, fn: nn.Module, layer_scale: float | None = None, dim: int | None = None) -> None:
         super().__init__()
         self.fn = fn
-        if layer_scale is not None and dim is None:
-            raise ArgumentError("dim: a layer scale needs the number of channels")
-        self.scale = None if layer_scale is None or dim is None else LayerScale(dim, layer_scale)
+        self.scale = _layer_scale(layer_scale, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.fn(x)
@@ -107,13 +113,10 @@ class TransformerBlock(nn.Module):
         self, attention: nn.Module, mlp: nn.Module, layer_scale: float | None = None, dim: int | None = None
     ) -> None:
         super().__init__()
-        if layer_scale is not None and dim is None:
-            raise ArgumentError("dim: a layer scale needs the number of channels")
-        scaled = layer_scale is not None and dim is not None
         self.attention = attention
-        self.scale1 = LayerScale(dim, layer_scale) if scaled else None
+        self.scale1 = _layer_scale(layer_scale, dim)
         self.mlp = mlp
-        self.scale2 = LayerScale(dim, layer_scale) if scaled else None
+        self.scale2 = _layer_scale(layer_scale, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.attention(x)
