@@ -16,7 +16,7 @@ from ranvier.data.split import first_part
 from ranvier.errors import ArgumentError, DataError, nearest
 from ranvier.registry import Registry
 
-Kind = Literal["static", "event"]
+Kind = Literal["static", "event", "sequence"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Parts:
     content: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    validation: Samples | None = None
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class DataBundle:
 
     Attributes:
         train, test: map-style data sets of `(x, y)`, x float32 in [0, 1] (event counts may exceed it), y an int.
-        input_shape: of one x, `(C, H, W)` for `kind` "static" and `(T, C, H, W)` for "event".
+        input_shape: of one x, `(C, H, W)` for `kind` "static", `(T, C, H, W)` for "event" and `(T, N)` for "sequence"
+            (sound: N channels or features a step; real values where they are not spikes).
         classes: the name of every label, in order.
         mean, std: of the train images, a value each channel, for the direct encoder; None for events.
         version: changes when the same name would give other samples (a new split, say).
         fingerprint: SHA-256 of the samples' identity (content, version, options), equal on every machine.
         options: the options that it was loaded with, defaults included.
+        validation: the part that the data set itself sets aside for selection, or None.
     """
 
     name: str
@@ -56,6 +59,7 @@ class DataBundle:
     version: int
     fingerprint: str
     options: dict[str, Any]
+    validation: Samples | None = None
 
     @property
     def num_classes(self) -> int:
@@ -73,6 +77,7 @@ class DatasetEntry:
         how: what a user does to have it.
         needs_root: False for data that comes inside a package.
         places: options that say where or how to read, not what: they stay out of the fingerprint.
+        build: `build(root, **options) -> Path`: makes the files of a data set that is computed from another one.
     """
 
     kind: Kind
@@ -82,6 +87,7 @@ class DatasetEntry:
     version: int = 1
     needs_root: bool = True
     places: frozenset[str] = frozenset({"path", "in_memory"})
+    build: Callable[..., Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,8 +152,33 @@ def load(
         name=name, kind=entry.kind, train=train, test=first_part(parts.test, test_size, "test_size"),
         input_shape=tuple(train[0][0].shape), classes=parts.classes, mean=parts.mean, std=parts.std,
         version=entry.version, fingerprint=hashlib.sha256(json.dumps(record, default=list).encode()).hexdigest(),
-        options={**resolved, "train_size": train_size, "test_size": test_size},
+        options={**resolved, "train_size": train_size, "test_size": test_size}, validation=parts.validation,
     )  # fmt: skip
+
+
+def build(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Path:
+    """Make the files of a data set that is computed from another one; returns where they are.
+
+    Args:
+        root: the folder that holds the data sets; by default the one that RANVIER_DATA names.
+        progress: called with how much is done and how much there is.
+        options: of the data set's builder. What has been built with them before is not built again.
+    """
+    entry = DATASETS[name]
+    if entry.build is None:
+        able = ", ".join(sorted(n for n, e in DATASETS.items() if e.build is not None))
+        raise ArgumentError(f"data set {name!r} is not computed from another one; those that are: {able}. {entry.how}")
+    known = [p for p in list(inspect.signature(entry.build).parameters)[1:] if p != "progress"]
+    for option in options:
+        if option not in known:
+            raise ArgumentError(f"building {name!r} takes no option {option!r}{nearest(option, known)}")
+    return entry.build(data_root(root), progress=progress, **options)
 
 
 def list_datasets(root: str | os.PathLike[str] | None = None) -> list[DatasetInfo]:

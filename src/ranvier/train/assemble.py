@@ -40,6 +40,8 @@ def load_splits(recipe: Recipe) -> Splits:
     )
     if not section.validation:
         return Splits(bundle, bundle.train, None)
+    if bundle.validation is not None:  # the data set has its own
+        return Splits(bundle, bundle.train, bundle.validation)
     try:
         train, validation = split_validation(bundle.train, section.validation, seed=VALIDATION_SEED)
     except ArgumentError as error:
@@ -54,6 +56,8 @@ def build_model(recipe: Recipe, bundle: DataBundle) -> SpikingClassifier:
 
 def model_arguments(recipe: Recipe, bundle: DataBundle) -> dict[str, Any]:
     """The arguments that `build_model` passes to `ranvier.create_model`."""
+    if bundle.kind == "sequence":
+        return {"num_classes": bundle.num_classes, "in_channels": bundle.input_shape[-1], **recipe.model.args}
     *steps, channels, height, width = bundle.input_shape
     arguments: dict[str, Any] = {
         "num_classes": bundle.num_classes,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ranvier.data.sets import cifar10, digits, image_folder, mnist, nmnist
+from ranvier.data.sets import cifar10, digits, fsdd, fsdd_spikes, gsc, image_folder, mnist, nmnist, shd
 
-__all__ = ["cifar10", "digits", "image_folder", "mnist", "nmnist"]
+__all__ = ["cifar10", "digits", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist", "nmnist", "shd"]
