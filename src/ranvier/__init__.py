@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ranvier import bench, data, encode, errors, layers, measure, models, neurons, ops, surrogates, train
     from ranvier.errors import RanvierError
     from ranvier.models import create_model, list_models
+    from ranvier.packing import Packed, pack
     from ranvier.state import Memory, carry, stream
 
 __version__ = "0.1.0"
@@ -23,14 +24,16 @@ _NAMES = {
     "RanvierError": "ranvier.errors",
     "create_model": "ranvier.models",
     "list_models": "ranvier.models",
+    "Packed": "ranvier.packing",
+    "pack": "ranvier.packing",
     "Memory": "ranvier.state",
     "carry": "ranvier.state",
     "stream": "ranvier.state",
 }
 
 __all__ = [
-    "Memory", "RanvierError", "bench", "carry", "create_model", "data", "encode", "errors", "layers", "list_models",
-    "measure", "models", "neurons", "ops", "stream", "surrogates", "train",
+    "Memory", "Packed", "RanvierError", "bench", "carry", "create_model", "data", "encode", "errors", "layers",
+    "list_models", "measure", "models", "neurons", "ops", "pack", "stream", "surrogates", "train",
 ]  # fmt: skip
 
 

@@ -90,6 +90,13 @@ class Stateful(nn.Module):
 
     # (memory, name in the carried net) while a `carry` block is open, else None.
     _carried: tuple[Memory, str] | None = None
+    # How the rows of packed data belong to sequences (`ranvier.packing`) while such data passes, else None.
+    _packing: Any = None
+
+    @property
+    def packs(self) -> bool:
+        """Whether its `forward` looks at `_packing`, so that sequences of different lengths may share a batch."""
+        return False
 
     def recall(self) -> State | None:
         """The state to continue from, or None at the start of a sequence."""
@@ -119,6 +126,7 @@ class Stateful(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_carried", None)
+        state.pop("_packing", None)
         return state
 
 

@@ -10,16 +10,17 @@ import torch
 from torch import nn
 
 from ranvier.errors import ArgumentError
-from ranvier.measure.batches import Batches, each, extent
+from ranvier.measure.batches import Batches, PackedBatches, each_or_packed, extent
 from ranvier.measure.counter import Counter
 from ranvier.measure.report import Report
 from ranvier.measure.values import MAX_COUNT
+from ranvier.packing import Packed
 from ranvier.state import Stateful, carry
 
 
 def count(
     model: nn.Module,
-    x: Batches,
+    x: Batches | PackedBatches,
     *,
     T: int | None = None,
     samples: int | None = None,
@@ -35,7 +36,8 @@ def count(
 
     Args:
         model: any module; neurons are `ranvier.neurons.Neuron`s or modules with `is_spiking_neuron = True`.
-        x: a batch `[B, C, H, W]` or `[T, B, C, H, W]`, or an iterable of batches (or of tuples that start with one).
+        x: a batch `[B, C, H, W]` or `[T, B, C, H, W]`, or an iterable of batches (or of tuples that start with one). Of
+            packed batches (`ranvier.pack`) only valid steps count, and all figures are those of one step.
         T: time steps of a pass; default `x.shape[0]` of a sequence, else `model.T`, else 1.
         samples: samples in one batch, where it is not the size of its batch axis.
         time_first: whether `x` is `[T, B, ...]`; None: when it has five axes.
@@ -51,7 +53,7 @@ def count(
     counter: Counter | None = None
     total = 0
     with undisturbed(model), contextlib.ExitStack() as hooks:
-        for number, batch in enumerate(each(x)):
+        for number, batch in enumerate(each_or_packed(x)):
             if number == max_batches:
                 break
             size = extent(model, batch, time_first, samples, T)
@@ -61,9 +63,9 @@ def count(
             elif counter.T != size.T:
                 raise ArgumentError(f"batch {number} has {size.T} time steps, the batches before it {counter.T}")
             total += size.samples
-            counter.begin([batch], size.samples)
+            counter.begin([batch.data if isinstance(batch, Packed) else batch], size.samples)
             with isolated(model), _eager(), counter:
-                model(batch)
+                _ = batch.through(model) if isinstance(batch, Packed) else model(batch)
     assert counter is not None  # `each` raises when there is no batch
     return Report(
         rows=tuple(tally.finish(total) for tally in counter.synapses.values()),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ranvier.errors import ArgumentError
 from ranvier.measure.undisturbed import Batch, split_batch, undisturbed
 from ranvier.neurons import Neuron
+from ranvier.packing import Packed
 
 Kind = Literal["silent", "partly silent", "saturated", "gradient-dead", "not finite"]
 
@@ -97,7 +98,7 @@ class _Seen:
 
 def health(
     model: nn.Module,
-    batch: Batch,
+    batch: Batch | Packed | tuple[Packed, Tensor],
     loss: Callable[[Tensor], Tensor] | None = None,
 ) -> HealthReport:
     """Look at every neuron layer of `model` in one forward and one backward pass.
@@ -107,12 +108,17 @@ def health(
 
     Args:
         model: any module with `ranvier` neurons.
-        batch: input `x` as the model takes it, or `(x, y)` with class labels.
+        batch: input `x` as the model takes it, or `(x, y)` with class labels; of a packed batch (`ranvier.pack`) only
+            valid steps count, each of them with the label of its sequence.
         loss: scalar loss of the model's output. Default: cross-entropy of the logits' mean over T, with `y`, or with
             labels 0, 1, 2, … in turn where there is no y; the mean square of an output that is not `[T, B, classes]`.
 
     Raises `ArgumentError` for a model without neurons and for a batch that is not finite.
     """
+    packed = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    packing = packed.packing if isinstance(packed, Packed) else None
+    if isinstance(packed, Packed):
+        batch = (packed.data, batch[1][packed.sequence]) if isinstance(batch, tuple | list) else packed.data
     x, y = split_batch(batch)
     names = {name: module for name, module in model.named_modules() if isinstance(module, Neuron)}
     if not names:
@@ -134,7 +140,7 @@ def health(
             probe = x.detach().clone()
             if probe.is_floating_point():
                 probe.requires_grad_()
-            output = model(probe)
+            output = model(probe) if packing is None else Packed(probe, packing).through(model).data.unsqueeze(0)
         finally:
             for handle in handles:
                 handle.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def split_batch(batch: Batch | list[Tensor]) -> tuple[Tensor, Tensor | None]:
+def split_batch(batch: Any) -> tuple[Tensor, Tensor | None]:
     """`(x, y)` of a batch `x` or `(x, y)`; raises `ArgumentError` for anything else, and for values not finite."""
     x, y = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (batch, None)
     if not isinstance(x, Tensor) or not (y is None or isinstance(y, Tensor)):

@@ -11,6 +11,7 @@ from ranvier.neurons.leaky import LeakyNeuron, Parameter
 from ranvier.neurons.membrane import MembraneNeuron, check_count, check_number
 from ranvier.neurons.registry import NEURONS
 from ranvier.ops.leaky_scan import leaky_scan
+from ranvier.packing import Packing
 from ranvier.state import State
 from ranvier.surrogates import Surrogate
 
@@ -63,6 +64,13 @@ class QCFSIF(LeakyNeuron):
         v = self.initial_state(x[0])[0] if state is None else state[0]
         spikes, v_last = leaky_scan(x, v, decay, threshold, self.dynamics, keep_state)
         return self._scaled(spikes, tuple(x.shape[1:])), None if v_last is None else (v_last,)
+
+    def fused_packed(
+        self, x: Tensor, packing: Packing, state: State | None, keep_state: bool
+    ) -> tuple[Tensor, State | None] | None:
+        start = self.initial_state(x[: packing.batch]) if state is None else state
+        found = super().fused_packed(x, packing, start, keep_state)
+        return None if found is None else (self._scaled(found[0], (packing.batch, *x.shape[1:])), found[1])
 
     def _scaled(self, spikes: Tensor, step_shape: tuple[int, ...]) -> Tensor:
         if not self.scale_output:

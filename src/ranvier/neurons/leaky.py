@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.neurons.neuron import Neuron
 from ranvier.neurons.registry import NEURONS
-from ranvier.ops.leaky_scan import LeakyDynamics, leaky_scan, leaky_step
+from ranvier.ops.leaky_scan import LeakyDynamics, leaky_scan, leaky_scan_packed, leaky_step
+from ranvier.ops.leaky_scan.chunks import CHUNK
+from ranvier.packing import Packing
 from ranvier.state import State
 from ranvier.surrogates import Surrogate
 
@@ -109,6 +111,31 @@ class LeakyNeuron(Neuron):
         decay, threshold = self._step_parameters(tuple(x.shape[1:]), x.dtype)
         v = threshold.new_full((), self.dynamics.v_reset) if state is None else state[0]
         spikes, v_last = leaky_scan(x, v, decay, threshold, self.dynamics, keep_state)
+        return spikes, None if v_last is None else (v_last,)
+
+    def scan_packed(
+        self, x: Tensor, packing: Packing, state: State | None, keep_state: bool
+    ) -> tuple[Tensor, State | None]:
+        found = self.fused_packed(x, packing, state, keep_state)
+        if found is not None:
+            return found
+        return self.scan_spans(
+            x, packing, self.initial_state(x[: packing.batch]) if state is None else state, keep_state
+        )  # fmt: skip
+
+    def fused_packed(
+        self, x: Tensor, packing: Packing, state: State | None, keep_state: bool
+    ) -> tuple[Tensor, State | None] | None:
+        """`scan_packed` in one kernel; None where there is none."""
+        decay, threshold = self._step_parameters((packing.batch, *x.shape[1:]), x.dtype)
+        v = threshold.new_full((), self.dynamics.v_reset) if state is None else state[0]
+        found = leaky_scan_packed(
+            x, v, decay, threshold, self.dynamics, packing.counts, packing.batch, packing.running_at_every(CHUNK),
+            keep_state,
+        )  # fmt: skip
+        if found is None:
+            return None
+        spikes, v_last = found
         return spikes, None if v_last is None else (v_last,)
 
     def extra_repr(self) -> str:

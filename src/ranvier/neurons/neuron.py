@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ranvier.errors import ArgumentError, ShapeError
-from ranvier.ops.step_scan import plan_key, step_scan
+from ranvier.ops.leaky_scan.chunks import CHUNK
+from ranvier.ops.step_scan import plan_key, step_scan, step_scan_packed
+from ranvier.packing import Packing
 from ranvier.state import State, Stateful
 from ranvier.surrogates import Surrogate
 from ranvier.surrogates import build as build_surrogate
@@ -60,6 +62,54 @@ class Neuron(Stateful):
             spikes.append(s)
         return torch.stack(spikes).to(x.dtype), state if keep_state else None
 
+    def scan_packed(
+        self, x: Tensor, packing: Packing, state: State | None, keep_state: bool
+    ) -> tuple[Tensor, State | None]:
+        """`scan` of every sequence of packed data `[steps of all sequences, ...]` by itself; states are `[B, ...]` of
+        the sequences from long to short, the final ones each after its own last step."""
+        if state is None:
+            state = self.initial_state(x[: packing.batch].to(_work_dtype(x)))
+        if type(self).scan is not Neuron.scan:  # its own `scan` knows better than the equations
+            return self.scan_spans(x, packing, state, keep_state)
+        fused = step_scan_packed(self, x, state, packing.counts, packing.running_at_every(CHUNK), keep_state)
+        return self.scan_spans(x, packing, state, keep_state) if fused is None else fused
+
+    def scan_spans(self, x: Tensor, packing: Packing, state: State, keep_state: bool) -> tuple[Tensor, State | None]:
+        """`scan_packed` as one `scan` for each stretch of time over which the same sequences run."""
+        spikes: list[Tensor] = []
+        ended: list[State] = []
+        parts = x.split([steps * sequences for steps, sequences in packing.spans])
+        for (steps, sequences), part in zip(packing.spans, parts, strict=True):
+            ended.append(tuple(s[sequences:] for s in state))
+            state = tuple(s[:sequences] for s in state)
+            s, after = self.scan(part.unflatten(0, (steps, sequences)), state, True)
+            assert after is not None
+            spikes.append(s.flatten(0, 1))
+            state = after
+        last = (state, *reversed(ended))
+        return torch.cat(spikes), tuple(torch.cat(s) for s in zip(*last, strict=True)) if keep_state else None
+
+    @property
+    def packs(self) -> bool:
+        return self.streams
+
+    def _forward_packed(self, x: Tensor, packing: Packing) -> Tensor:
+        if tuple(x.shape[:2]) != (1, packing.total):
+            raise ShapeError(
+                f"{type(self).__name__} needs packed input [1, {packing.total}, ...] here, got shape {tuple(x.shape)}; "
+                "a layer before it has rearranged time"
+            )
+        carries = self._carried is not None
+        state = self.recall()
+        if state is not None:
+            like = x[0, :1].expand(packing.batch, *x.shape[2:])
+            state = tuple(s[packing.order.to(s.device)] for s in self.fits(state, self.initial_state(like)))
+        spikes, state = self.scan_packed(x[0], packing, state, carries)
+        if carries:
+            assert state is not None
+            self.remember(tuple(s[packing.inverse.to(s.device)] for s in state))
+        return spikes.unsqueeze(0)
+
     def scan_plan(self, *form: Any) -> tuple[str, tuple[str, ...]] | None:
         """The kernels generated from `step` for input of this form (see `ranvier.ops.step_scan.plan_key`)."""
         return plan_key(self, *form)
@@ -80,6 +130,8 @@ class Neuron(Stateful):
             )
         if not x.is_floating_point():
             raise ArgumentError(f"{type(self).__name__} needs a floating-point input current, got {x.dtype}")
+        if self._packing is not None:
+            return self._forward_packed(x, self._packing)
         if self._carried is None:
             return self.scan(x, None, keep_state=False)[0]
         state = self.recall()

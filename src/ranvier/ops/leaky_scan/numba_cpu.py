@@ -24,6 +24,7 @@ from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
 from ranvier.ops.memory import empty_like
 from ranvier.ops.parallel import over_range
+from ranvier.ops.step_rows import StepRows, even
 from ranvier.ops.vector_math import exp_minus32, select
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
@@ -38,9 +39,11 @@ WIDTH = 1024  # columns a block: with a chunk of float32 membranes 128 kB, and w
 @lru_cache(maxsize=64)
 def _forward_kernel(uniform: bool, decay_input: bool, soft: bool, integer: bool) -> Callable[..., None]:
     @numba.njit(nogil=True, cache=True, error_model="numpy")
-    def forward(x, v0, k, theta, s, v_last, borders, lo, hi, v_reset, levels, a, b, half_even):
+    def forward(
+        x, v0, k, theta, s, v_last, borders, first, active, saved, lo, hi, v_reset, levels, a, b, half_even
+    ):  # fmt: skip
         width = WIDTH
-        steps = x.shape[0]
+        steps = first.size
         v = np.empty(width, x.dtype)
         kk = np.empty(1 if uniform else width, x.dtype)
         th = np.empty(1 if uniform else width, x.dtype)
@@ -55,9 +58,13 @@ def _forward_kernel(uniform: bool, decay_input: bool, soft: bool, integer: bool)
                 _fill(th, theta, start, n)
             k0, th0 = kk[0], th[0]
             for t in range(steps):
-                row = x[t, start : start + n]
-                out = s[t, start : start + n]
-                for j in range(n):
+                m = min(n, active[t] - start)
+                if m <= 0:
+                    break
+                at = first[t] + start
+                row = x[at : at + m]
+                out = s[at : at + m]
+                for j in range(m):
                     kj = k0 if uniform else kk[j]
                     thj = th0 if uniform else th[j]
                     if decay_input:
@@ -79,8 +86,10 @@ def _forward_kernel(uniform: bool, decay_input: bool, soft: bool, integer: bool)
                             v[j] = h - thj if fired else h
                         else:
                             v[j] = v_reset if fired else h
-                if (t + 1) % CHUNK == 0 and (t + 1) // CHUNK <= borders.shape[0]:
-                    borders[(t + 1) // CHUNK - 1, start : start + n] = v[:n]
+                if (t + 1) % CHUNK == 0 and (t + 1) // CHUNK <= saved.size:
+                    kept = max(min(n, active[t + 1] - start), 0)
+                    to = saved[(t + 1) // CHUNK - 1] + start
+                    borders[to : to + kept] = v[:kept]
             if v_last.size > 0:
                 v_last[start : start + n] = v[:n]
 
@@ -104,10 +113,10 @@ def _backward_kernel(
     # One function, with nothing but numbers in its closure: that is what Numba's disk cache can recognise.
     @numba.njit(nogil=True, cache=True, error_model="numpy")
     def backward(
-        x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk, columns, lo, hi, v_reset, levels, a, b, half_even, attached,
-        slope,
+        x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk, first, active, saved, lo, hi, v_reset, levels, a, b,
+        half_even, attached, slope,
     ):  # fmt: skip
-        steps, size, width = x.size // columns, np.uint64(columns), np.uint64(WIDTH)
+        steps, width = first.size, np.uint64(WIDTH)
         vs = np.empty(min(steps, CHUNK) * WIDTH, x.dtype)
         kk = np.empty(1 if uniform else WIDTH, x.dtype)
         th = np.empty(1 if uniform else WIDTH, x.dtype)
@@ -116,8 +125,7 @@ def _backward_kernel(
         one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
         pi_half = x.dtype.type(math.pi / 2)
         for start in range(lo, hi, WIDTH):
-            n = np.uint64(min(WIDTH, hi - start))
-            base = np.uint64(start)
+            n = min(WIDTH, hi - start)
             if uniform:
                 kk[0], th[0] = k[0], theta[0]
             else:
@@ -129,17 +137,21 @@ def _backward_kernel(
             if gv_last.size > 0:
                 gv[:n] = gv_last[start : start + n]
             for c in range((steps - 1) // CHUNK, -1, -1):
+                begin = c * CHUNK
+                live = min(n, active[begin] - start)
+                if live <= 0:
+                    continue
                 if c == 0:
-                    _fill(vs, v0, start, n)
+                    _fill(vs, v0, start, live)
                 else:
-                    saved = (c - 1) * columns + start
-                    vs[:n] = borders[saved : saved + n]
-                first = np.uint64(c * CHUNK)
-                rows = np.uint64(min(CHUNK, steps - c * CHUNK))
-                for t in range(rows - np.uint64(1)):
-                    at = (first + t) * size + base
-                    row = t * width
-                    for j in range(n):
+                    kept = saved[c - 1] + start
+                    vs[:live] = borders[kept : kept + live]
+                rows = min(CHUNK, steps - begin)
+                for t in range(rows - 1):
+                    m = np.uint64(max(min(n, active[begin + t] - start), 0))
+                    at = np.uint64(first[begin + t] + start)
+                    row = np.uint64(t) * width
+                    for j in range(m):
                         kj = k0 if uniform else load(kk, j, _K, _ALL)
                         thj = th0 if uniform else load(th, j, _TH, _ALL)
                         v = load(vs, row + j, _V, _ALL)
@@ -154,11 +166,11 @@ def _backward_kernel(
                         else:
                             after = select(h - thj >= zero, h - thj if soft else v_reset, h)
                         store(vs, row + width + j, after, _V, _ALL)
-                for back in range(rows):
-                    t = rows - np.uint64(1) - back
-                    at = (first + t) * size + base
-                    row = t * width
-                    for j in range(n):
+                for t in range(rows - 1, -1, -1):
+                    m = np.uint64(max(min(n, active[begin + t] - start), 0))
+                    at = np.uint64(first[begin + t] + start)
+                    row = np.uint64(t) * width
+                    for j in range(m):
                         kj = k0 if uniform else load(kk, j, _K, _ALL)
                         thj = th0 if uniform else load(th, j, _TH, _ALL)
                         v = load(vs, row + j, _V, _ALL)
@@ -216,24 +228,27 @@ def _scalars(d: LeakyDynamics, dtype: Any) -> tuple[Any, ...]:
 
 
 def forward(
-    x: Tensor, v0: Tensor, k: Tensor, theta: Tensor, spikes: Tensor, v_last: Tensor, borders: Tensor, d: LeakyDynamics
-) -> None:
+    x: Tensor, v0: Tensor, k: Tensor, theta: Tensor, spikes: Tensor, v_last: Tensor, borders: Tensor, d: LeakyDynamics,
+    rows: StepRows | None = None,
+) -> None:  # fmt: skip
     """Fill `spikes` `[T, M]`, `v_last` (`[M]`, or empty when not wanted) and `borders` (`[chunk_borders(T), M]`, or
     `[0, M]` when no backward pass will follow). All inputs contiguous float32/64 on the CPU; `v0`, `k`, `theta` have
-    one element or M."""
+    one element or M. With `rows`, `x` and `spikes` are flat and lie as it says, and `borders` has `rows.kept` elements.
+    """
     kernel = _forward_kernel(k.numel() == theta.numel() == 1, d.decay_input, d.soft_reset, d.levels > 0)
-    arrays = [t.numpy() for t in (x, v0, k, theta, spikes, v_last, borders)]
+    rows = even(*x.shape, borders.numel() > 0) if rows is None else rows
+    arrays = [t.view(-1).numpy() for t in (x, v0, k, theta, spikes, v_last, borders)]
     scalars = _scalars(d, arrays[0].dtype.type)
-    steps, size = x.shape
-    over_range(lambda lo, hi: kernel(*arrays, lo, hi, *scalars), size, steps * size)
+    over_range(lambda lo, hi: kernel(*arrays, rows.first, rows.active, rows.saved, lo, hi, *scalars), rows.active)
 
 
 def backward(
     x: Tensor, v0: Tensor, k: Tensor, theta: Tensor, borders: Tensor, gs: Tensor, gv_last: Tensor,
-    want_v0: bool, want_k: bool, d: LeakyDynamics,
+    want_v0: bool, want_k: bool, d: LeakyDynamics, rows: StepRows | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients `(gx [T, M], gv0 [M] or empty, gk [M] or empty)`; arguments as in `forward`."""
-    steps, size = x.shape
+    """Gradients `(gx like x, gv0 [M] or empty, gk [M] or empty)`; arguments as in `forward`."""
+    rows = even(*x.shape) if rows is None else rows
+    size = int(rows.active[0])
     gx = empty_like(x)
     gv0 = x.new_empty(size if want_v0 else 0)
     gk = x.new_empty(size if want_k else 0)
@@ -246,5 +261,5 @@ def backward(
     arrays = [t.view(-1).numpy() for t in (x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk)]
     dtype = arrays[0].dtype.type
     scalars = (*_scalars(d, dtype), dtype(not d.detach_reset), dtype(d.surrogate.slope))
-    over_range(lambda lo, hi: kernel(*arrays, size, lo, hi, *scalars), size, steps * size)
+    over_range(lambda lo, hi: kernel(*arrays, rows.first, rows.active, rows.saved, lo, hi, *scalars), rows.active)
     return gx, gv0, gk

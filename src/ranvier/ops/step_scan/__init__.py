@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ranvier.ops.backend import use_kernels
 from ranvier.ops.step_scan.errors import CannotFuse
 
-__all__ = ["CannotFuse", "explain", "plan_key", "step_scan"]
+__all__ = ["CannotFuse", "explain", "plan_key", "step_scan", "step_scan_packed"]
 
 State = tuple[Tensor, ...]
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -28,32 +28,56 @@ def step_scan(neuron: Any, x: Tensor, state: State, keep_state: bool) -> tuple[T
     and the final state if `keep_state` (float32 for half-precision input). Differentiable once in `x`, `state` and the
     parameters.
     """
-    if not _possible(x, state) or _transformed(neuron, x, state):
-        return None
-    training = torch.is_grad_enabled() and (
-        x.requires_grad or any(s.requires_grad for s in state) or any(p.requires_grad for p in neuron.parameters())
-    )
-    found = neuron.scan_plan(tuple(x.shape[1:]), len(state), x.dtype, x.device, training)
+    found = _plan(neuron, x, state, tuple(x.shape[1:]))
     if found is None:
         return None
+    key, tensors, training = found
     if torch.compiler.is_dynamo_compiling():
         # Its result is dropped from the graph, but what it read of the neuron is guarded: a change compiles anew.
         with torch.no_grad():
             neuron.step(x[0].to(_work_dtype(x)), state)
-    key, names = found
-    tensors = [_attribute(neuron, name) for name in names]
     spikes, last, _ = torch.ops.ranvier.step_scan(x, list(state), tensors, key, keep_state, training)
     return spikes, tuple(last.unbind(0)) if keep_state else None
+
+
+def step_scan_packed(
+    neuron: Any, x: Tensor, state: State, counts: Tensor, borders: int, keep_state: bool
+) -> tuple[Tensor, State | None] | None:
+    """`step_scan` of every sequence of a packed batch by itself; arguments as in `leaky_scan_packed`."""
+    batch = state[0].shape[0] if state else 0
+    found = _plan(neuron, x, state, (batch, *x.shape[1:])) if x.device.type == "cpu" and state else None
+    if found is None or x.numel() == 0 or torch.compiler.is_dynamo_compiling():
+        return None
+    from ranvier.ops.step_scan import packed_op  # noqa: F401  registers the op
+
+    key, tensors, training = found
+    kept = borders * x[0].numel() if training else 0
+    spikes, last, _ = torch.ops.ranvier.step_scan_packed(x, list(state), tensors, counts, batch, kept, key, keep_state)
+    return spikes, tuple(last.unbind(0)) if keep_state else None
+
+
+def _plan(neuron: Any, x: Tensor, state: State, step: tuple[int, ...]) -> tuple[str, list[Tensor], bool] | None:
+    """The key of the kernels, the tensors that they read, and whether a backward pass may follow."""
+    if not _possible(x, state, step) or _transformed(neuron, x, state):
+        return None
+    training = torch.is_grad_enabled() and (
+        x.requires_grad or any(s.requires_grad for s in state) or any(p.requires_grad for p in neuron.parameters())
+    )
+    found = neuron.scan_plan(step, len(state), x.dtype, x.device, training)
+    if found is None:
+        return None
+    key, names = found
+    return key, [_attribute(neuron, name) for name in names], training
 
 
 def _work_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
 
 
-def _possible(x: Tensor, state: State) -> bool:
+def _possible(x: Tensor, state: State, step: tuple[int, ...]) -> bool:
     if x.dtype not in _DTYPES or not use_kernels(x.device.type):
         return False
-    return all(s.shape == x.shape[1:] and s.dtype == _work_dtype(x) and s.device == x.device for s in state)
+    return all(tuple(s.shape) == step and s.dtype == _work_dtype(x) and s.device == x.device for s in state)
 
 
 def _transformed(neuron: Any, x: Tensor, state: State) -> bool:
@@ -99,7 +123,7 @@ def explain(neuron: Any, x: Tensor | None = None, training: bool = True) -> str:
     x = torch.zeros(1, 2, 4, dtype=dtype) if x is None else x
     work = _work_dtype(x)
     state = neuron.initial_state(x[0].to(work))
-    if not _possible(x, state):
+    if not _possible(x, state, tuple(x.shape[1:])):
         return "loop: no kernels for the dtype, shape or device of input and state, or RANVIER_BACKEND=reference"
     plan = find_plan(neuron, tuple(x.shape[1:]), len(state), work, x.device, training)
     return f"loop: {plan}" if isinstance(plan, CannotFuse) else "fused"

@@ -130,27 +130,29 @@ def _forward(parts: Parts, single: bool) -> list[str]:
     )
     begin = [arrays.store(f"v{k}", "j", arrays.load(f"i{k}", "base + j")) for k in states]
 
-    def leave(to: str, row: str) -> list[str]:
-        return [arrays.store(to, f"{row} + U({k}) * size + base + j", arrays.load(f"v{k}", "j")) for k in states]
+    def leave(to: str, row: str, size: str) -> list[str]:
+        return [arrays.store(to, f"{row} + U({k}) * {size} + base + j", arrays.load(f"v{k}", "j")) for k in states]
 
     return [
         "@numba.njit(nogil=True, cache=True, error_model=\"numpy\")",
-        f"def forward({', '.join(names)}, columns, lo, hi):",
+        f"def forward({', '.join(names)}, first, active, saved, lo, hi):",
         *_indent([
-            "size = U(columns)", "steps = U(x.size // columns)",
-            f"saved = U(borders.size // ({max(len(states), 1)} * columns))",
-            *(f"{v} = np.empty(W, F)" for v in scratch), *first,
+            "steps = first.size", *(f"{v} = np.empty(W, F)" for v in scratch), *first,
             "for start in range(lo, hi, W):",
         ], 1),
-        *_indent(["base = U(start)", "n = U(min(W, hi - start))", "at = base"], 2),
+        *_indent(["base = U(start)", "width = min(W, hi - start)", "n = U(width)"], 2),
         *(_loop(begin, 2) if states else []),
-        *_indent(["for t in range(steps):"], 2),
+        *_indent([
+            "for t in range(steps):", "    if active[t] <= start:", "        break",
+            "    n = U(min(width, active[t] - start))", "    at = U(first[t]) + base",
+        ], 2),
         *_loop(body, 3),
-        *_indent(["at += size"], 3),
-        *(["            if (t + U(1)) % U(C) == U(0) and (t + U(1)) // U(C) <= saved:",
-           f"                row = ((t + U(1)) // U(C) - U(1)) * U({len(states)}) * size",
-           *_loop(leave("borders", "row"), 4),
-           "        if last.size > 0:", *_loop(leave("last", "U(0)"), 3)] if states else []),
+        *(["            if (t + 1) % C == 0 and (t + 1) // C <= saved.size:",
+           "                n = U(max(min(width, active[t + 1] - start), 0))",
+           f"                row = U(saved[(t + 1) // C - 1] * {len(states)})",
+           "                stride = U(active[t + 1])", *_loop(leave("borders", "row", "stride"), 4),
+           "        if last.size > 0:", "            n, size = U(width), U(active[0])",
+           *_loop(leave("last", "U(0)", "size"), 3)] if states else []),
     ]  # fmt: skip
 
 
@@ -181,36 +183,42 @@ def _backward(parts: Parts, single: bool) -> list[str]:
     )  # fmt: skip
 
     def enter(source: str, to: str, row: str) -> list[str]:
-        return [arrays.store(f"{to}{k}", "j", arrays.load(source, f"{row} + U({k}) * size + base + j")) for k in states]
+        index = f"{row} + U({{}}) * size + base + j"
+        return [arrays.store(f"{to}{k}", "j", arrays.load(source, index.format(k))) for k in states]
 
     zero = [arrays.store(f"a{k}", "base + j", "F(0.0)") for k in sums]
     clear = [arrays.store(f"q{k}", "j", "F(0.0)") for k in states]
     initial = [arrays.store(f"h{k}", "j", arrays.load(f"i{k}", "base + j")) for k in states]
+    step = [
+        "n = U(max(min(width, active[begin + t] - start), 0))", "at = U(first[begin + t]) + base", "row = U(t * W)",
+    ]  # fmt: skip
     finish = [arrays.store(f"gi{k}", "base + j", arrays.load(f"q{k}", "j")) for k in states]
     return [
         "@numba.njit(nogil=True, cache=True, error_model=\"numpy\")",
-        f"def backward({', '.join(names)}, columns, lo, hi):",
+        f"def backward({', '.join(names)}, first, active, saved, lo, hi):",
         *_indent([
-            "size = U(columns)", "steps = x.size // columns",
+            "steps = first.size",
             *(f"{row} = np.empty((min(steps, C) + 1) * W, F)" for row in rows),
             *(f"q{k} = np.empty(W, F)" for k in states),
             *first, "for start in range(lo, hi, W):",
         ], 1),
-        *_indent(["base = U(start)", "n = U(min(W, hi - start))"], 2),
+        *_indent(["base = U(start)", "width = min(W, hi - start)", "n, size = U(width), U(active[0])"], 2),
         *(_loop(zero, 2) if sums else []),
         *(["        if glast.size > 0:", *_loop(enter("glast", "q", "U(0)"), 3), "        else:", *_loop(clear, 3)]
           if states else []),
         "        for c in range((steps - 1) // C, -1, -1):",
-        *_indent(["first = U(c * C)", "rows = U(min(C, steps - c * C))"], 3),
-        *(["            if c == 0:", *_loop(initial, 4), "            else:",
-           f"                saved = U(c - 1) * U({len(states)}) * size", *_loop(enter("borders", "h", "saved"), 4),
-           f"            for t in range({'rows' if kept else 'rows - U(1)'}):",
-           "                at = (first + t) * size + base", "                row = t * U(W)",
-           *_loop(again, 4)] if states else []),
-        "            for back in range(rows):",
-        *_indent(["t = rows - U(1) - back", "at = (first + t) * size + base", "row = t * U(W)"], 4),
+        *_indent([
+            "begin = c * C", "if active[begin] <= start:", "    continue", "rows = min(C, steps - begin)",
+        ], 3),
+        *(["            n, size = U(min(width, active[begin] - start)), U(active[begin])",
+           "            if c == 0:", *_loop(initial, 4), "            else:",
+           f"                kept = U(saved[c - 1] * {len(states)})", *_loop(enter("borders", "h", "kept"), 4),
+           f"            for t in range({'rows' if kept else 'rows - 1'}):",
+           *_indent(step, 4), *_loop(again, 4)] if states else []),
+        "            for t in range(rows - 1, -1, -1):",
+        *_indent(step, 4),
         *_loop(back, 4),
-        *(_loop(finish, 2) if states else []),
+        *(["        n = U(width)", *_loop(finish, 2)] if states else []),
     ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ For backward the op saves its input and, at every 32nd step, the states. Everyth
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ranvier.ops.leaky_scan.chunks import chunk_borders
 from ranvier.ops.memory import empty_like
+from ranvier.ops.step_rows import StepRows
 from ranvier.ops.step_scan.plan import Plan, plan_of
 
 HALF = (torch.float16, torch.bfloat16)
@@ -44,13 +46,19 @@ def _back(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(order.index(d) for d in range(len(order)))
 
 
-class _Layout:
-    """Turns tensors of a call into the contiguous arrays of the kernels, all in the memory order of `x`, and back."""
+class Layout:
+    """Turns tensors of a call into the contiguous arrays of the kernels, all in the memory order of `x`, and back.
 
-    def __init__(self, x: Tensor) -> None:
-        self.x, self.order, self.back = x, _order(x), _back(_order(x))
-        self.step = tuple(d - 1 for d in self.order[1:])
+    `x` is `[T, B, ...]`, or `[steps of all sequences, ...]` of a packed batch of `batch` sequences.
+    """
+
+    def __init__(self, x: Tensor, batch: int | None = None) -> None:
+        self.x, self.order = x, _order(x) if batch is None else tuple(range(x.dim()))
+        self.back = _back(self.order)
         self.dtype = work_dtype(x)
+        self.step_shape = tuple(x.shape[1:]) if batch is None else (batch, *x.shape[1:])
+        self.step = tuple(d - 1 for d in self.order[1:]) if batch is None else self.order
+        self.columns = math.prod(self.step_shape)
 
     def sequence(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         """`[T, M]`."""
@@ -58,7 +66,7 @@ class _Layout:
 
     def column(self, t: Tensor) -> Tensor:
         """`[M]`, from anything that broadcasts to one step."""
-        return t.detach().to(self.dtype).expand(self.x.shape[1:]).permute(self.step).contiguous().view(-1)
+        return t.detach().to(self.dtype).expand(self.step_shape).permute(self.step).contiguous().view(-1)
 
     def leaves(self, plan: Plan, tensors: list[Tensor]) -> list[Tensor]:
         """What the kernel reads of the neuron's tensors: one element each, or `[M]`."""
@@ -74,16 +82,18 @@ class _Layout:
 
     def new_states(self, count: int) -> Tensor:
         """Memory for `count` states `[S, ...]`."""
-        shape = [self.x.shape[d] for d in self.order[1:]]
-        return self.x.new_empty([count, *shape], dtype=self.dtype).permute(self.back)
+        shape = [self.step_shape[d] for d in self.step]
+        back = (0, *(d + 1 for d in _back(self.step)))
+        return self.x.new_empty([count, *shape], dtype=self.dtype).permute(back)
 
     def states(self, t: Tensor) -> Tensor:
         """`[S, M]`."""
-        return t.detach().to(self.dtype).permute(self.order).contiguous().view(t.shape[0], self.x[0].numel())
+        order = (0, *(d + 1 for d in self.step))
+        return t.detach().to(self.dtype).permute(order).contiguous().view(t.shape[0], self.columns)
 
     def step_like(self, column: Tensor) -> Tensor:
         """A kernel's `[M]` result in the shape of one step."""
-        return column.view([self.x.shape[d] for d in self.order[1:]]).permute(tuple(d - 1 for d in self.back[1:]))
+        return column.view([self.step_shape[d] for d in self.step]).permute(_back(self.step))
 
 
 def _border_shape(x: Tensor, states: list[Tensor], training: bool) -> tuple[int, ...]:
@@ -91,20 +101,24 @@ def _border_shape(x: Tensor, states: list[Tensor], training: bool) -> tuple[int,
 
 
 def forward_with(
-    plan: Plan, kernels: Any, x: Tensor, states: list[Tensor], tensors: list[Tensor], keep_state: bool, training: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes like `x`, final states `[S, ...]` (empty unless `keep_state`) and the states at chunk borders."""
-    lay = _Layout(x)
+    plan: Plan, kernels: Any, x: Tensor, states: list[Tensor], tensors: list[Tensor], keep_state: bool, training: bool,
+    batch: int | None = None, rows: StepRows | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Spikes like `x`, final states `[S, ...]` (empty unless `keep_state`) and the states at chunk borders; `batch`
+    and `rows` of a packed batch."""
+    lay = Layout(x, batch)
+    more = {} if rows is None else {"rows": rows}
     io = x.dtype if kernels.CASTS_IN_KERNEL else lay.dtype
     spikes = empty_like(x) if x.is_contiguous() else lay.new_sequence()
     direct = spikes if x.dtype == io else lay.new_sequence(io)
     last = lay.new_states(len(states)) if keep_state else x.new_empty(0, dtype=lay.dtype)
-    borders = x.new_empty(_border_shape(x, states, training), dtype=lay.dtype)
+    border = _border_shape(x, states, training) if rows is None else (rows.kept * len(states),)
+    borders = x.new_empty(border, dtype=lay.dtype)
     if x.numel() > 0:
         with torch.no_grad():
             kernels.forward(
                 plan, lay.sequence(x, io), [lay.column(s) for s in states], lay.leaves(plan, tensors),
-                lay.sequence(direct, io), lay.states(last) if keep_state else last, borders,
+                lay.sequence(direct, io), lay.states(last) if keep_state else last, borders, **more,
             )  # fmt: skip
     if direct is not spikes:
         spikes.copy_(direct)
@@ -113,10 +127,11 @@ def forward_with(
 
 def backward_with(
     plan: Plan, kernels: Any, x: Tensor, states: list[Tensor], tensors: list[Tensor], borders: Tensor, gs: Tensor,
-    glast: Tensor | None,
+    glast: Tensor | None, batch: int | None = None, rows: StepRows | None = None,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     """Gradients of `x`, the initial states and the tensors (empty where a tensor has none)."""
-    lay = _Layout(x)
+    lay = Layout(x, batch)
+    more = {} if rows is None else {"rows": rows}
     io = x.dtype if kernels.CASTS_IN_KERNEL else lay.dtype
     gtensors = [t.new_zeros(t.shape if g else 0) for t, g in zip(tensors, graded(plan), strict=True)]
     if x.numel() == 0:
@@ -125,7 +140,7 @@ def backward_with(
         final = x.new_empty(0, dtype=lay.dtype) if glast is None else lay.states(glast)
         gx, gstates, sums = kernels.backward(
             plan, lay.sequence(x, io), [lay.column(s) for s in states], lay.leaves(plan, tensors), borders,
-            lay.sequence(gs, io), final,
+            lay.sequence(gs, io), final, **more,
         )  # fmt: skip
         assert plan.parts.after is not None
         found = plan.parts.after(*(lay.step_like(a) for a in sums), *(t.detach() for t in tensors))
@@ -173,7 +188,7 @@ def step_scan_backward_impl(
 def _(
     x: Tensor, states: list[Tensor], tensors: list[Tensor], plan: str, keep_state: bool, training: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    lay = _Layout(x)
+    lay = Layout(x)
     return (
         lay.new_sequence(),
         lay.new_states(len(states)) if keep_state else x.new_empty(0, dtype=lay.dtype),
@@ -187,7 +202,7 @@ def _(
     grad_last: Tensor | None, plan: str,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     return (
-        _Layout(x).new_sequence(),
+        Layout(x).new_sequence(),
         [s.new_empty(s.shape) for s in states],
         [t.new_empty(t.shape if g else 0) for t, g in zip(tensors, graded(plan_of(plan)), strict=True)],
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_INTERNAL = frozenset(nn.Module().__dict__) - {"training"} | {"_carried"}
+_INTERNAL = frozenset(nn.Module().__dict__) - {"training"} | {"_carried", "_packing"}
 _AS_THEY_ARE = (str, bytes, type(None), torch.dtype, torch.device, enum.Enum)
 
 
