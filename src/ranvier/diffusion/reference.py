@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ranvier.diffusion.grid import TimeGrid, custom_grid
 from ranvier.diffusion.guidance import Denoiser
-from ranvier.diffusion.prediction import Threshold, convert, prediction_named, threshold_named
+from ranvier.diffusion.prediction import Prediction, Threshold, convert, prediction_named, threshold_named
 from ranvier.diffusion.sampler import check_noise, sample_ode
 from ranvier.errors import ArgumentError
 
@@ -66,7 +66,7 @@ class _Field:
 
     def __init__(self, denoiser: Denoiser, grid: TimeGrid, prediction: str, threshold: Threshold | None) -> None:
         self.denoiser, self.schedule, self.threshold = denoiser, grid.schedule, threshold
-        self.prediction = prediction_named(prediction)
+        self.prediction: Prediction = prediction_named(prediction)
 
     def image(self, x: Tensor, t: float) -> Tensor:
         """x_0 predicted at time `t`."""

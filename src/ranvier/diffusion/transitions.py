@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from ranvier.diffusion.coefficients import Form, UniPCCoefficients, unipc_coefficients
-from ranvier.diffusion.grid import TimeGrid
 from ranvier.diffusion.settings import SolverSettings
+
+
+class Levels(Protocol):
+    """What a step needs to know of the times: α, σ and λ at each of them (a `TimeGrid`, or a scheduler's levels)."""
+
+    @property
+    def alphas(self) -> Sequence[float]: ...
+    @property
+    def sigmas(self) -> Sequence[float]: ...
+    @property
+    def lams(self) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True)
@@ -38,9 +49,9 @@ class Transition:
     corrector: Combination | None
 
 
-def transitions(grid: TimeGrid, settings: SolverSettings) -> tuple[Transition, ...]:
+def transitions(grid: Levels, settings: SolverSettings) -> tuple[Transition, ...]:
     """The N steps of `grid`; orders rise from 1 and, with `lower_order_final`, fall back to 1 at the end."""
-    n_steps = grid.nfe
+    n_steps = len(grid.lams) - 1
     steps: list[Transition] = []
     for n in range(1, n_steps + 1):
         order = min(settings.order, n)
@@ -52,13 +63,17 @@ def transitions(grid: TimeGrid, settings: SolverSettings) -> tuple[Transition, .
     return tuple(steps)
 
 
-def transition(grid: TimeGrid, n: int, order: int, settings: SolverSettings, corrects: bool) -> Transition:
+def transition(grid: Levels, n: int, order: int, settings: SolverSettings, corrects: bool) -> Transition:
     """The step from time n − 1 to time n at `order`; to a time without noise it is the predicted image itself."""
     s, t = n - 1, n
     alphas, sigmas = (grid.alphas[s], grid.alphas[t]), (grid.sigmas[s], grid.sigmas[t])
     if sigmas[1] == 0:
         return Transition(_noiseless(alphas, sigmas, settings.form), None)
     lams = grid.lams[: n + 1]
+    if lams[t] == lams[s]:  # a schedule that repeats its last level
+        return Transition(Combination(1.0, (0.0,)), None)
+    while len(set(lams[-(order + 1) :])) <= order:
+        order -= 1
     if settings.solver == "ddim":
         return Transition(ddim(alphas, sigmas, settings.form), None)
     if settings.solver == "dpmpp_2m":
