@@ -1,6 +1,6 @@
 """Write the documentation's pages of claims from stored results: `python scripts/claim_docs.py [RESULT.json ...]`.
 
-Results named on the command line (`runs/claims/NAME/quick/result.json`) are taken into `docs/assets/claims/` first; then
+Results named on the command line (`runs/claims/NAME/quick/result.json`) are taken into `docs/assets/claims/`; then
 every result there becomes `docs/claims/NAME.md` with its figures, and `docs/verdicts.md` lists them all.
 """
 

@@ -98,6 +98,28 @@ def test_randaugment_does_not_treat_the_whole_batch_alike() -> None:
     assert len(Augment(randaugment=(1, 10)).images(x, seed=0).flatten(1).unique(dim=0)) > 6
 
 
+def test_randaugment_draws_its_magnitude_where_a_spread_is_given() -> None:
+    x = torch.zeros(1, 1, 33, 33)
+    x[..., 16, :] = 1  # a line: what moves it shows by how much
+    fixed = Augment(randaugment=(1, 9)).images(x.expand(400, 1, 33, 33).contiguous(), seed=0).flatten(1).unique(dim=0)
+    drawn = (
+        Augment(randaugment=(1, 9, 6)).images(x.expand(400, 1, 33, 33).contiguous(), seed=0).flatten(1).unique(dim=0)
+    )
+    assert len(drawn) > 1 and len(fixed) > 1 and not torch.equal(fixed[:2], drawn[:2])
+    assert Augment(randaugment=(1, 9)) == Augment(randaugment=(1, 9, 0))
+
+
+def test_jitter_changes_each_image_in_its_own_way_and_keeps_the_range() -> None:
+    x = torch.rand(1, 3, 8, 8).expand(16, 3, 8, 8).contiguous()
+    out = Augment(jitter=0.4).images(x, seed=0)
+    assert out.min() >= 0 and out.max() <= 1 and len(out.flatten(1).unique(dim=0)) == 16
+    bright = Augment(jitter=(0.5, 0, 0)).images(torch.full((32, 1, 4, 4), 0.5), seed=0)
+    assert (bright == bright[:, :, :1, :1]).all() and 0.25 <= bright.min() < 0.35 < 0.65 < bright.max() <= 0.75
+    assert Augment(jitter=(0.0, 0.0, 0.0)) == Augment()
+    with pytest.raises(ShapeError, match="jitter"):
+        Augment(jitter=0.4).images(torch.rand(2, 4, 3, 8, 8))
+
+
 # Mixing
 
 
@@ -142,7 +164,8 @@ def test_label_smoothing_spreads_over_all_classes() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [{"crop": -1}, {"crop": 1.5}, {"flip": 1}, {"randaugment": 2}, {"randaugment": (0, 9)}, {"randaugment": (2, 30)},
-     {"randaugment": (99, 9)}, {"erasing": 1.5}, {"mixup": -0.1}, {"cutmix": float("nan")}],
+     {"randaugment": (99, 9)}, {"erasing": 1.5}, {"mixup": -0.1}, {"cutmix": float("nan")},
+     {"randaugment": (2, 9, -1)}, {"jitter": -0.1}, {"jitter": (0.1, 0.1)}, {"jitter": (0, 0, 0, 0.6)}],
 )  # fmt: skip
 def test_bad_settings_are_named(arguments: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(arguments))):

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +38,12 @@ class Augment:
     Attributes:
         crop: zero padding in pixels on every side, of which a window of the old size is cut out.
         flip: mirror left and right with probability 1/2.
-        randaugment: `(n, m)`: n operations of magnitude m (0 < m < 30) of RandAugment (Cubuk et al. 2020). Images of
+        randaugment: `(n, m)` or `(n, m, sd)`: n operations of magnitude m (0 < m < 30) of RandAugment (Cubuk et al.
+            2020), m drawn anew from a normal distribution of that standard deviation where one is given. Images of
             three channels get all operations, of one channel those that need no colour; sequences and other channel
             counts the geometric ones.
+        jitter: colour jitter: one number for brightness, contrast and saturation, or `(brightness, contrast,
+            saturation)` or with hue (at most 0.5) as the fourth. Images of one channel get the first two.
         erasing: probability of a random rectangle set to zero (Zhong et al. 2020).
         mixup: alpha of mixup (Zhang et al. 2018), 0 for none.
         cutmix: alpha of CutMix (Yun et al. 2019), 0 for none. With both, every batch draws one of them.
@@ -48,7 +51,8 @@ class Augment:
 
     crop: int = 0
     flip: bool = False
-    randaugment: tuple[int, float] | None = None
+    randaugment: tuple[int, float] | tuple[int, float, float] | None = None
+    jitter: float | tuple[float, ...] = 0.0
     erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -65,7 +69,8 @@ class Augment:
             if not (_number(value) and 0 <= value < math.inf):
                 raise ArgumentError(f"{name} must be an alpha of at least 0, got {value!r}")
         if self.randaugment is not None:
-            object.__setattr__(self, "randaugment", _pair(self.randaugment))
+            object.__setattr__(self, "randaugment", _magnitude(self.randaugment))
+        object.__setattr__(self, "jitter", _jitter(self.jitter))
 
     def images(self, x: Tensor, seed: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         """The transformed batch, of the shape, dtype and device of `x` (`[B, C, H, W]` or `[T, B, C, H, W]`).
@@ -73,8 +78,10 @@ class Augment:
         Values of images stay in [0, 1]; `x` itself is not changed.
         """
         _check_batch(x)
-        if not (self.crop or self.flip or self.randaugment or self.erasing):
+        if not (self.crop or self.flip or self.randaugment or self.jitter or self.erasing):
             return x
+        if self.jitter and (x.ndim == 5 or x.shape[1] not in (1, 3)):
+            raise ShapeError(f"jitter needs images [B, 1 or 3, H, W], got {tuple(x.shape)}")
         flat = _fold(x)
         with _seeded(seed, generator):
             for step in _transforms(self, x.ndim == 5, *flat.shape[1:]):
@@ -128,13 +135,26 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _pair(given: Any) -> tuple[int, float]:
-    pair = tuple(given) if isinstance(given, list | tuple) else ()
-    if len(pair) != 2 or not isinstance(pair[0], int) or not 1 <= pair[0] <= len(_GEOMETRIC) or not _number(pair[1]):
-        raise ArgumentError(f"randaugment must be (n, m) with n from 1 to {len(_GEOMETRIC)}, got {given!r}")
-    if not 0 < pair[1] < 30:
-        raise ArgumentError(f"randaugment's magnitude m must lie between 0 and 30, got {pair[1]!r}")
-    return pair
+def _magnitude(given: Any) -> tuple[int, float, float]:
+    entry: tuple[Any, ...] = tuple(given) if isinstance(given, list | tuple) else ()
+    fits = len(entry) in (2, 3) and isinstance(entry[0], int) and all(_number(value) for value in entry[1:])
+    if not fits or not 1 <= entry[0] <= len(_GEOMETRIC):
+        raise ArgumentError(f"randaugment must be (n, m) or (n, m, sd), n from 1 to {len(_GEOMETRIC)}, got {given!r}")
+    if not 0 < entry[1] < 30:
+        raise ArgumentError(f"randaugment's magnitude m must lie between 0 and 30, got {entry[1]!r}")
+    spread = entry[2] if len(entry) == 3 else 0.0
+    if not 0 <= spread < math.inf:
+        raise ArgumentError(f"randaugment's standard deviation must be at least 0, got {spread!r}")
+    return entry[0], entry[1], float(spread)
+
+
+def _jitter(given: Any) -> tuple[float, ...]:
+    entry: tuple[Any, ...] = (given,) * 3 if _number(given) else tuple(given) if isinstance(given, list | tuple) else ()
+    if len(entry) not in (3, 4) or not all(_number(value) and 0 <= value < math.inf for value in entry):
+        raise ArgumentError(f"jitter must be a number of at least 0, or three or four of them, got {given!r}")
+    if len(entry) == 4 and entry[3] > 0.5:
+        raise ArgumentError(f"jitter's hue must be at most 0.5, got {entry[3]!r}")
+    return tuple(float(value) for value in entry) if any(entry) else ()
 
 
 def _check_batch(x: Tensor) -> None:
@@ -196,20 +216,33 @@ def _transforms(augment: Augment, sequence: bool, channels: int, H: int, W: int)
     if augment.flip:
         steps.append(kornia.RandomHorizontalFlip(p=0.5))
     if augment.randaugment:
-        steps.append(_rand_augment(*augment.randaugment, sequence, channels))
+        steps.append(_rand_augment(*_magnitude(augment.randaugment), sequence=sequence, channels=channels))
+    if augment.jitter:
+        # hue and saturation mean nothing without colour
+        strength = cast(tuple[float, ...], augment.jitter)[: 4 if channels == 3 else 2]
+        steps.append(kornia.ColorJitter(*strength, p=1.0))
     if augment.erasing:
         steps.append(kornia.RandomErasing(p=augment.erasing))
     return steps
 
 
-def _rand_augment(n: int, m: float, sequence: bool, channels: int) -> Any:
+def _rand_augment(n: int, m: float, spread: float, sequence: bool, channels: int) -> Any:
     auto: Any = require("kornia.augmentation.auto", extra="train")
     policy = _GEOMETRIC if sequence or channels not in (1, 3) else None if channels == 3 else _GREY
-    transform = auto.RandAugment(n=n, m=m, policy=policy)
+
+    @cache
+    def transform(magnitude: float) -> Any:
+        return auto.RandAugment(n=n, m=magnitude, policy=policy)
+
+    def drawn() -> float:
+        if not spread:
+            return m
+        # halves: few enough to keep a transform for each
+        return min(29.5, max(0.5, round(2 * (m + spread * float(torch.randn(())))) / 2))
 
     def apply(x: Tensor) -> Tensor:
         groups = x.chunk(RANDAUGMENT_GROUPS)
-        done = torch.cat([transform(group) for group in groups])
+        done = torch.cat([transform(drawn())(group) for group in groups])
         return done if sequence else done.clamp(0, 1)
 
     return apply

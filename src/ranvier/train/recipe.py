@@ -37,7 +37,8 @@ class AugmentSection(Section):
 
     crop: Whole = 0
     flip: bool = False
-    randaugment: tuple[int, float] | None = None
+    randaugment: tuple[int, float] | tuple[int, float, float] | None = None
+    jitter: NonNegative | tuple[float, ...] = 0.0
     erasing: Probability = 0.0
     mixup: NonNegative = 0.0
     cutmix: NonNegative = 0.0
@@ -78,12 +79,39 @@ class ModelSection(Section):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
+class SpamSection(Section):
+    """Options of the optimizers spam and stable_spam (`ranvier.optim`); the defaults are theirs.
+
+    `gamma1` to `gamma3` and `total_steps` are of stable_spam, whose `reset_interval` is 1000 by default; the others but
+    `eps` (1e-6, and 1e-8 for stable_spam) are of spam alone. `include` names the layers to which a `density` below 1
+    applies, by parts of their module names; empty: every weight of at least two dimensions.
+    """
+
+    threshold: NonNegative = 5000.0
+    reset_interval: Whole | None = None
+    warmup_steps: Whole = 150
+    grace_steps: Whole = 20
+    density: Annotated[float, Field(gt=0, le=1)] = 1.0
+    include: tuple[str, ...] = ()
+    mask_strategy: Literal["random", "max_weight", "max_gradient"] = "random"
+    bias_correction: Literal["global", "restart"] = "global"
+    guard_zero_v: bool = True
+    clip_mode: Literal["clip", "zero"] = "clip"
+    threshold_on: Literal["raw", "corrected"] = "raw"
+    eps: NonNegative | None = None
+    gamma1: Share = 0.7
+    gamma2: Share = 0.9
+    gamma3: Share = 0.999
+    total_steps: Count | None = None
+    compat: bool = False
+
+
 class TrainSection(Section):
     """Optimisation.
 
     Attributes:
         epochs, max_steps: the run ends at whichever comes first; one step is one update of the weights.
-        optimizer: adamw, adam, sgd (with `momentum`, `nesterov`). Weight decay leaves biases, normalisation and neuron
+        optimizer: adamw, adam, sgd (with `momentum`, `nesterov`), spam or stable_spam (with `spam`). Weight decay leaves biases, normalisation and neuron
             parameters alone unless `decay_norm` is true.
         schedule: constant, cosine (to `min_lr`), onecycle, or step (times `gamma` every `step_epochs`). All but
             onecycle climb linearly from `warmup_lr` during `warmup_epochs`; onecycle climbs as a cosine, by default
@@ -102,7 +130,8 @@ class TrainSection(Section):
 
     epochs: Count = 20
     max_steps: Count | None = None
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "spam", "stable_spam"] = "adamw"
+    spam: SpamSection = SpamSection()
     lr: Positive = 1e-3
     weight_decay: NonNegative = 0.0
     decay_norm: bool = False
