@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
-    "bench", "data", "encode", "errors", "layers", "measure", "models", "neurons", "ops", "surrogates", "train",
+    "bench", "data", "encode", "errors", "layers", "measure", "models", "neurons", "ops", "optim", "surrogates", "train",
 )  # fmt: skip
 _NAMES = {
     "RanvierError": "ranvier.errors",
@@ -33,7 +33,7 @@ _NAMES = {
 
 __all__ = [
     "Memory", "Packed", "RanvierError", "bench", "carry", "create_model", "data", "encode", "errors", "layers",
-    "list_models", "measure", "models", "neurons", "ops", "pack", "stream", "surrogates", "train",
+    "list_models", "measure", "models", "neurons", "ops", "optim", "pack", "stream", "surrogates", "train",
 ]  # fmt: skip
 
 

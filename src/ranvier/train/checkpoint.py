@@ -15,6 +15,7 @@ from torch import Tensor, optim
 from ranvier.errors import CheckpointError
 from ranvier.train.files import explained, write_bytes, write_folder, write_json
 
+_GROUP = "group"
 TENSORS, NUMBERS, POINTER = "tensors.safetensors", "state.json", "latest.json"
 FORMAT = 1
 
@@ -118,9 +119,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     """The state of an optimizer as `{"<parameter number>.<name>": tensor}`; rates and groups follow from the recipe."""
     state = optimizer.state_dict()["state"]
-    return {
+    tensors = {
         f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items() if value is not None
     }
+    for number, group in enumerate(optimizer.param_groups):  # an optimizer of ours may count the steps of a group
+        for name in getattr(optimizer, "counters", ()):
+            tensors[f"{_GROUP}{number}.{name}"] = torch.tensor(group[name])
+    return tensors
 
 
 def restore_optimizer(optimizer: optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -129,6 +134,9 @@ def restore_optimizer(optimizer: optim.Optimizer, tensors: Mapping[str, Tensor])
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
+        if key.startswith(_GROUP):
+            document["param_groups"][int(index.removeprefix(_GROUP))][name] = int(value)
+            continue
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": document["param_groups"]})
 

@@ -111,8 +111,8 @@ class TrainSection(Section):
 
     Attributes:
         epochs, max_steps: the run ends at whichever comes first; one step is one update of the weights.
-        optimizer: adamw, adam, sgd (with `momentum`, `nesterov`), spam or stable_spam (with `spam`). Weight decay leaves biases, normalisation and neuron
-            parameters alone unless `decay_norm` is true.
+        optimizer: adamw, adam, sgd (with `momentum`, `nesterov`), lamb (with `trust_clip`), spam or stable_spam (with
+            `spam`). Weight decay leaves biases, normalisation and neuron parameters alone unless `decay_norm` is true.
         schedule: constant, cosine (to `min_lr`), onecycle, or step (times `gamma` every `step_epochs`). All but
             onecycle climb linearly from `warmup_lr` during `warmup_epochs`; onecycle climbs as a cosine, by default
             during 30 % of the run from lr / 25. The last `cooldown_epochs` stay at the final rate.
@@ -130,7 +130,7 @@ class TrainSection(Section):
 
     epochs: Count = 20
     max_steps: Count | None = None
-    optimizer: Literal["adamw", "adam", "sgd", "spam", "stable_spam"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "lamb", "spam", "stable_spam"] = "adamw"
     spam: SpamSection = SpamSection()
     lr: Positive = 1e-3
     weight_decay: NonNegative = 0.0
@@ -139,6 +139,7 @@ class TrainSection(Section):
     eps: Positive = 1e-8
     momentum: Share = 0.9
     nesterov: bool = False
+    trust_clip: bool = False
     schedule: Literal["constant", "cosine", "onecycle", "step"] = "cosine"
     schedule_by: Literal["step", "epoch"] = "step"
     warmup_epochs: NonNegative = 0.0
