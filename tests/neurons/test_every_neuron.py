@@ -189,7 +189,7 @@ def test_half_a_batch_gives_half_the_spikes(spec: dict[str, Any]) -> None:
     torch.testing.assert_close(neuron(x[:, 1:3]), neuron(x)[:, 1:3])
 
 
-@pytest.mark.parametrize("name", sorted(set(NEURONS)))
+@pytest.mark.parametrize("name", sorted(set(NEURONS) - {"relu"}))  # the conventional control has none
 def test_every_neuron_takes_a_threshold_and_obeys_it(name: str) -> None:
     """Models lower the threshold after an attention product; a neuron that swallowed it would confound comparisons."""
     spec = next((s for s in SPECS if s["type"] == name and not any(isinstance(v, Tensor) for v in s.values())), None)

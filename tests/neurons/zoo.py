@@ -43,6 +43,7 @@ SPECS: list[dict[str, Any]] = [
     {"type": "izhikevich", "preset": "ch", "half_steps": False, "dt": 0.5},
     {"type": "hodgkin_huxley", "substeps": 20, "dt": 0.04},
     {"type": "hodgkin_huxley", "integrator": "exponential", "substeps": 12, "dt": 0.06},
+    {"type": "relu"},
     {"type": "psn", "steps": STEPS},
     {"type": "masked_psn", "steps": STEPS, "order": 3},
     {"type": "masked_psn", "steps": STEPS, "order": 1, "tau": 1.5},

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ranvier.errors import ArgumentError
+from ranvier.layers.quant import WeightSize, weight_size
 from ranvier.models.card import ModelCard
 from ranvier.registry import Registry, check_keywords
 
@@ -91,12 +92,27 @@ def model_card(name: str) -> ModelCard:
 
 
 def trainable_params(name: str) -> int:
-    """Everything that trains in the model at its published size, counted without allocating the weights."""
+    """Everything that trains in the model at its published size, counted without allocating the weights.
+
+    The steps of weight quantisers are not in it, as in publications on quantised nets; `weight_size` counts them.
+    """
+    return _size(name).params
+
+
+def _size(name: str) -> WeightSize:
     with torch.device("meta"):
-        model = create_model(name)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return weight_size(create_model(name))
 
 
 def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
-    """The cards that match `pattern` with the `trainable` count added, ready for JSON."""
-    return [{**model_card(name).to_dict(), "trainable": trainable_params(name)} for name in list_models(pattern)]
+    """The cards that match `pattern`, ready for JSON, with counts of the instantiated model added.
+
+    `trainable`: all that trains but quantiser steps, `quantizer_steps`: those, `weight_bytes`: size in storage with
+    quantised weights packed.
+    """
+    described: list[dict[str, Any]] = []
+    for name in list_models(pattern):
+        size = _size(name)
+        counts = {"trainable": size.params, "quantizer_steps": size.steps, "weight_bytes": size.bytes}
+        described.append({**model_card(name).to_dict(), **counts})
+    return described

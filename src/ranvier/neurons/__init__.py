@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ranvier.neurons.adaptive import ALIF
+from ranvier.neurons.analog import ReLU
 from ranvier.neurons.clif import CLIF
 from ranvier.neurons.conversion import QCFSIF, QFFSIF
 from ranvier.neurons.current_based import CubaLIF
@@ -22,5 +23,5 @@ from ranvier.neurons.registry import NEURONS, NeuronFactory, NeuronSpec, build
 __all__ = [
     "ALIF", "CLIF", "EIF", "GLIF", "HDLIF", "IELIF", "IF", "ILIF", "KLIF", "LIF", "NEURONS", "NILIF", "PLIF", "PSN",
     "QCFSIF", "QFFSIF", "CubaLIF", "HodgkinHuxley", "IntegerLIF", "Izhikevich", "LeakyNeuron", "MaskedPSN",
-    "MembraneNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "SlidingPSN", "build",
+    "MembraneNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "ReLU", "SlidingPSN", "build",
 ]  # fmt: skip

@@ -100,11 +100,12 @@ class Neuron(Stateful):
                 "a layer before it has rearranged time"
             )
         carries = self._carried is not None
+        x = x.squeeze(0)  # indexing would fill a whole gradient with zeros
         state = self.recall()
         if state is not None:
-            like = x[0, :1].expand(packing.batch, *x.shape[2:])
+            like = x[: packing.batch]
             state = tuple(s[packing.order.to(s.device)] for s in self.fits(state, self.initial_state(like)))
-        spikes, state = self.scan_packed(x[0], packing, state, carries)
+        spikes, state = self.scan_packed(x, packing, state, carries)
         if carries:
             assert state is not None
             self.remember(tuple(s[packing.inverse.to(s.device)] for s in state))
