@@ -18,6 +18,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "spikformer": {"embed_dim": 32, "depth": 2, "num_heads": 2},
     "sdt": {"embed_dim": 32, "depth": 2, "num_heads": 2},
     "qkformer": {"embed_dim": 32, "depth": 4, "num_heads": 2},
+    "maxformer": {"embed_dim": 32, "num_heads": 2},
+    "msresnet": {"widths": (8, 8, 16)},
+    "metaspikeformer": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2},
+    "qsd": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2, "layer_scale": 0.5},
     "mlp": {"hidden": (24, 16)},
     "convnet": {"channels": (4, 8), "hidden": 16},
 }

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ranvier.errors import ArgumentError
+from ranvier.errors import ArgumentError, UnknownNameError, nearest
 from ranvier.layers.conv import ConvBN
 from ranvier.layers.patch_stem import halving_pool
 from ranvier.layers.time import over_time
@@ -224,3 +224,32 @@ class EmbedQKInit(nn.Module):
 def _divides(dim: int, by: int) -> None:
     if dim < by or dim % by:
         raise ArgumentError(f"dim must be a multiple of {by} for this embedding, got {dim!r}")
+
+
+EMBEDS = ("orig", "orig_imagenet", "max", "max_main", "avg", "1max", "1max_early", "max+", "qk")
+
+
+def build_embed(
+    spec: str, in_channels: int, dim: int, neuron: NeuronFactory, first: bool = False, dims: int = 2
+) -> nn.Module:
+    """A patch embedding by name.
+
+    "orig" (as the `first` of a net: the stem for CIFAR at full size; later: strided), "orig_imagenet" (a quarter of the
+    size), "max", "max_main" (pools the main branch alone), "avg", "1max", "1max_early", "max+" (an eighth), "qk" (a
+    quarter). Raises `UnknownNameError` that names the nearest one.
+    """
+    if spec == "orig":
+        return EmbedOrig(in_channels, dim, neuron, "cifar" if first else "stage", dims)
+    if spec == "orig_imagenet":
+        return EmbedOrig(in_channels, dim, neuron, "imagenet", dims)
+    if spec in ("max", "max_main"):
+        return EmbedMax(in_channels, dim, neuron, pool_shortcut=spec == "max", dims=dims)
+    if spec == "avg":
+        return EmbedMax(in_channels, dim, neuron, pool="avg", dims=dims)
+    if spec in ("1max", "1max_early"):
+        return Embed1Max(in_channels, dim, neuron, "early" if spec == "1max_early" else "late", dims)
+    if spec == "max+":
+        return EmbedMaxPlus(in_channels, dim, neuron, dims)
+    if spec == "qk":
+        return EmbedQKInit(in_channels, dim, neuron, dims)
+    raise UnknownNameError(f"unknown embedding {spec!r}{nearest(spec, EMBEDS)}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ranvier.models import (  # noqa: F401  (registers)
+    max_former,
+    meta_spikeformer,
+    ms_resnet,
     qkformer,
     spike_driven,
     spikformer,

@@ -106,6 +106,8 @@ def load_official(model: nn.Module, source: Mapping[str, Any] | str | Path, stri
         raise ArgumentError(f"{type(model).__name__} has no map of original checkpoint names (official_names)")
     names = cast(OfficialNames, model.official_names())  # pyright: ignore[reportCallIssue]
     given = _unwrap(_read(Path(source)) if isinstance(source, str | Path) else source)
+    if hasattr(model, "prepare_official"):
+        given = cast(dict[str, Tensor], model.prepare_official(given))  # pyright: ignore[reportCallIssue]
     targets = model.state_dict(keep_vars=True)
 
     loaded: dict[str, str] = {}
@@ -144,7 +146,8 @@ def load_official(model: nn.Module, source: Mapping[str, Any] | str | Path, stri
         for target, tensor in fitted.items():
             targets[target].copy_(tensor)
     if hasattr(model, "follow_release"):
-        report = replace(report, notes=(cast(str, model.follow_release()),))  # pyright: ignore[reportCallIssue]
+        note = cast(str, model.follow_release())  # pyright: ignore[reportCallIssue]
+        report = replace(report, notes=(note,) if note else ())
     return report
 
 

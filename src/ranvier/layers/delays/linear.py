@@ -73,7 +73,9 @@ class DelayLinear(Stateful):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ArgumentError(f"{name} must be an integer >= 1, got {value!r}")
         if in_features % groups or out_features % groups:
-            raise ArgumentError(f"groups={groups} must divide in_features={in_features} and out_features={out_features}")
+            raise ArgumentError(
+                f"groups={groups} must divide in_features={in_features} and out_features={out_features}"
+            )
         check_max_delay(max_delay)
         check_interpolation(interpolation)
         if delay_type not in ("synaptic", "axonal", "dendritic"):
