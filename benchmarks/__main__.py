@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.peers import ROOT, python
 
-BENCHMARKS = ("lif", "step_scan")
+BENCHMARKS = ("lif", "step_scan", "packed")
 
 
 def main() -> int:

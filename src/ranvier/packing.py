@@ -109,12 +109,12 @@ class Packed:
             raise ShapeError(
                 f"the net must keep the time and batch axes [1, {self.packing.total}] of packed input, got {got}"
             )
-        return Packed(out[0], self.packing)
+        return Packed(out.squeeze(0), self.packing)  # indexing would fill a whole gradient with zeros
 
     def sequences(self) -> list[Tensor]:
         """The sequences `[T_i, ...]`, in the order in which they were given."""
         rows = torch.argsort(self.packing.sequence, stable=True).to(self.data.device)
-        return list(self.data[rows].split(self.lengths.tolist()))
+        return list(self.data.index_select(0, rows).split(self.lengths.tolist()))
 
     def padded(self, fill: float = 0.0) -> Tensor:
         """`[T, B, ...]`, with `fill` after the end of a sequence."""
@@ -136,7 +136,7 @@ class Packed:
         """The last step of each sequence, `[B, ...]`."""
         first = self.packing.counts.cumsum(0) - self.packing.counts
         rows = first[self.lengths - 1] + self.packing.inverse
-        return self.data[rows.to(self.data.device)]
+        return self.data.index_select(0, rows.to(self.data.device))
 
     def to(self, *args: object, **kwargs: object) -> Packed:
         """The same with `data.to(...)`."""
@@ -173,7 +173,7 @@ def pack(x: Tensor | Sequence[Tensor] | PackedSequence, lengths: Tensor | Sequen
     begin = torch.cat([packing.lengths.new_zeros(1), packing.lengths.cumsum(0)[:-1]])
     rows = begin[packing.sequence] + packing.step
     together = torch.cat(sequences)
-    return Packed(together[rows.to(together.device)], packing)
+    return Packed(together.index_select(0, rows.to(together.device)), packing)
 
 
 def _from_padded(x: Tensor, lengths: Tensor | Sequence[int] | None) -> Packed:
@@ -185,7 +185,8 @@ def _from_padded(x: Tensor, lengths: Tensor | Sequence[int] | None) -> Packed:
     if given.numel() == 0 or given.min() < 1 or given.max() > x.shape[0]:
         raise ArgumentError(f"lengths must be in 1..{x.shape[0]}, got {given.tolist()!r}")
     packing = Packing(given.long().clone())
-    return Packed(x[packing.step.to(x.device), packing.sequence.to(x.device)], packing)
+    rows = packing.step * x.shape[1] + packing.sequence
+    return Packed(x.flatten(0, 1).index_select(0, rows.to(x.device)), packing)
 
 
 def _from_torch(x: PackedSequence, lengths: object) -> Packed:
