@@ -116,7 +116,9 @@ def forward(x: Tensor, kernel: Tensor, lead: int, m: int) -> Tensor:
     return y
 
 
-def backward(grad: Tensor, x: Tensor, kernel: Tensor, lead: int, m: int, want_x: bool, want_k: bool) -> tuple[Tensor, Tensor]:  # noqa: E501
+def backward(
+    grad: Tensor, x: Tensor, kernel: Tensor, lead: int, m: int, want_x: bool, want_k: bool
+) -> tuple[Tensor, Tensor]:  # noqa: E501
     """Gradients of `x` and of `kernel` (empty where not wanted); the same algorithm, transposed."""
     length, batch, inputs = x.shape
     taps, outputs, _ = kernel.shape
@@ -178,9 +180,7 @@ def _(x: Tensor, kernel: Tensor, lead: int, m: int) -> Tensor:
 
 
 @torch.library.register_fake("ranvier::delay_transform_backward")
-def _(
-    grad: Tensor, x: Tensor, kernel: Tensor, lead: int, m: int, want_x: bool, want_k: bool
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, x: Tensor, kernel: Tensor, lead: int, m: int, want_x: bool, want_k: bool) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape if want_x else (0,)), x.new_empty(kernel.shape if want_k else (0,))
 
 
