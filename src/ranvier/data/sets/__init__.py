@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from ranvier.data.sets import cifar10, digits, fsdd, fsdd_spikes, gsc, image_folder, mnist, nmnist, shd
+from ranvier.data.sets import cifar10, digits, fsdd, fsdd_spikes, gsc, image_folder, mnist, motion, nmnist, shd
 
-__all__ = ["cifar10", "digits", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist", "nmnist", "shd"]
+__all__ = [
+    "cifar10", "digits", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist", "motion", "nmnist", "shd",
+]  # fmt: skip
