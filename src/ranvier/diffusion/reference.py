@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ranvier.diffusion.coefficients import Form
 from ranvier.diffusion.grid import TimeGrid, custom_grid
 from ranvier.diffusion.guidance import Denoiser
 from ranvier.diffusion.prediction import Prediction, Threshold, convert, prediction_named, threshold_named
@@ -32,8 +33,9 @@ def reference_trajectory(
 
     Args:
         denoiser, prediction, thresholding: as in `sample_ode`.
-        method: "rk4", Runge–Kutta of order 4 in λ on `u = x/σ`, `du/dλ = e^λ x_0(x, λ)`, with `substeps` uniform
-            steps of 4 evaluations in every interval; or "ddim" with about `ddim_steps` steps in all, uniform in t
+        method: "rk4", Runge–Kutta of order 4 in λ on `d(x/σ)/dλ = e^λ x_0` (λ < 0) and `d(x/α)/dλ = −e^(−λ) ε`
+            (λ > 0), with `substeps` uniform steps of 4 evaluations in every interval;
+            or "ddim" with about `ddim_steps` steps in all, uniform in t
             within every interval.
 
     Both stop exactly at the grid's times; nothing is interpolated.
@@ -68,30 +70,34 @@ class _Field:
         self.denoiser, self.schedule, self.threshold = denoiser, grid.schedule, threshold
         self.prediction: Prediction = prediction_named(prediction)
 
-    def image(self, x: Tensor, t: float) -> Tensor:
-        """x_0 predicted at time `t`."""
+    def output(self, x: Tensor, t: float, form: Form) -> Tensor:
+        """The image or the noise predicted at time `t`."""
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        return convert(self.denoiser(x, t), x, alpha, sigma, self.prediction, "data", self.threshold)
+        return convert(self.denoiser(x, t), x, alpha, sigma, self.prediction, form, self.threshold)
 
     def rk4(self, x: Tensor, start: float, end: float, substeps: int) -> Tensor:
         """From time `start` to `end`."""
-        noiseless = end == 0
-        stop = start * _NEARLY_NOISELESS if noiseless else end
+        stop = start * _NEARLY_NOISELESS if end == 0 else end
         low, high = self.schedule.lam(start), self.schedule.lam(stop)
         h = (high - low) / substeps
-        t, sigma = start, self.schedule.sigma(start)
+        t = start
         for i in range(substeps):
-            lam = low + i * h
-            t_half = self.schedule.inverse_lam(lam + h / 2)
-            t_next = stop if i == substeps - 1 else self.schedule.inverse_lam(lam + h)
-            s_half, s_next = self.schedule.sigma(t_half), self.schedule.sigma(t_next)
-            grow_half, grow = math.exp(h / 2), math.exp(h)
-            y = x / sigma
-            scale = math.exp(lam)
-            k1 = scale * self.image(x, t)
-            k2 = scale * grow_half * self.image(s_half * (y + h / 2 * k1), t_half)
-            k3 = scale * grow_half * self.image(s_half * (y + h / 2 * k2), t_half)
-            k4 = scale * grow * self.image(s_next * (y + h * k3), t_next)
-            x = s_next * (y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
-            t, sigma = t_next, s_next
-        return self.image(x, stop) * self.schedule.alpha(0.0) if noiseless else x
+            t_half = self.schedule.inverse_lam(low + (i + 0.5) * h)
+            t_next = stop if i == substeps - 1 else self.schedule.inverse_lam(low + (i + 1) * h)
+            x = self._step(x, t, t_half, t_next, low + i * h, h)
+            t = t_next
+        return self.output(x, stop, "data") * self.schedule.alpha(0.0) if end == 0 else x
+
+    def _step(self, x: Tensor, t: float, t_half: float, t_next: float, lam: float, h: float) -> Tensor:
+        # The forcing e^λ x_0 of x/σ grows with λ, that of x/α, −e^(−λ) ε, falls: take the one that is at most 1.
+        form: Form = "data" if lam + h / 2 < 0 else "noise"
+        sign = 1.0 if form == "data" else -1.0
+        scale_of = self.schedule.sigma if form == "data" else self.schedule.alpha
+        here, half, there = (sign * math.exp(sign * (lam + c * h)) for c in (0.0, 0.5, 1.0))
+        s_half, s_next = scale_of(t_half), scale_of(t_next)
+        u = x / scale_of(t)
+        k1 = here * self.output(x, t, form)
+        k2 = half * self.output(s_half * (u + h / 2 * k1), t_half, form)
+        k3 = half * self.output(s_half * (u + h / 2 * k2), t_half, form)
+        k4 = there * self.output(s_next * (u + h * k3), t_next, form)
+        return s_next * (u + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))

@@ -153,7 +153,9 @@ class DCSolverMultistepScheduler(UniPCMultistepScheduler):
                 raise ArgumentError(f"num_inference_steps must be an integer >= 1, got {count!r}")
             takes = inspect.signature(UniPCMultistepScheduler.set_timesteps).parameters
             extra = {key: value for key, value in (("sigmas", sigmas), ("mu", mu)) if key in takes}
-            super().set_timesteps(int(count), device=device, **extra)
+            with warnings.catch_warnings():  # diffusers converts tensors in a way that NumPy 2 deprecates
+                warnings.simplefilter("ignore", DeprecationWarning)
+                super().set_timesteps(int(count), device=device, **extra)
         self._empty_buffers()
         self._levels = None
         self._plans: dict[tuple[int, int, bool], Transition] = {}
@@ -318,7 +320,9 @@ class DCSolverMultistepScheduler(UniPCMultistepScheduler):
             raise ArgumentError(f"timesteps must be strictly decreasing inside 0 .. {last}, got {timesteps}")
         if self.config.use_flow_sigmas or any(t != int(t) for t in values):
             raise ArgumentError("timesteps must be integers of a discrete schedule; for flow models give sigmas")
-        super().set_timesteps(len(values), device=device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            super().set_timesteps(len(values), device=device)
         levels = np.sqrt((1 - self.alphas_cumprod.double().numpy()) / self.alphas_cumprod.double().numpy())
         last = levels[0] if self.config.final_sigmas_type == "sigma_min" else 0.0
         self.sigmas = torch.tensor([*levels[np.asarray(values, dtype=int)], last], dtype=torch.float32)
