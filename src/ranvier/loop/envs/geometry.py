@@ -31,8 +31,7 @@ def to_discs(origin: Tensor, centre: Tensor, radius: Tensor, angles: Tensor = AN
     Returns distances `[N, A]` (infinite where no disc is hit, 0 from inside one) and the index of the disc.
     """
     offset = centre - origin[:, None]  # [N, D, 2]
-    direction = torch.stack([angles.cos(), angles.sin()])  # [2, A]
-    along = offset @ direction  # [N, D, A]
+    along = offset[..., :1] * angles.cos() + offset[..., 1:] * angles.sin()  # [N, D, A]; no BLAS: it rounds by batch
     gap = (radius**2 - (offset**2).sum(-1))[..., None] + along**2
     distance = along - gap.clamp_min(0).sqrt()
     inside = ((offset**2).sum(-1) <= radius**2)[..., None]

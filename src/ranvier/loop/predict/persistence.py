@@ -72,9 +72,9 @@ class PersistenceMap:
         self.lifetime, self.tick_us = lifetime, tick_us
         self._slots = max(1, round(lifetime * 1e6 / tick_us))
 
-    def reset(self, rows: int) -> None:
-        """Know nothing."""
-        slots = self._slots + 1
+    def reset(self, rows: int, shared: bool = False) -> None:
+        """Know nothing; `shared` makes room for echoes of other agents."""
+        slots = (self._slots + 1) * (2 if shared else 1)
         self._points = torch.zeros(rows, slots, BEAMS, 2, dtype=torch.float64)
         self._stamp = torch.full((rows, slots, BEAMS), -1, dtype=torch.int64)
         self._beam = torch.full((rows, slots, BEAMS), -1, dtype=torch.int16)
@@ -126,13 +126,33 @@ class PersistenceMap:
     def insert(self, points: Tensor, stamp: Tensor) -> None:
         """Add points seen by others: world coordinates `[N, K, 2]`, tick of the echo `[N, K]` (negative: none).
 
-        They take the free places of the memory's oldest slot; what does not fit is left out.
+        At most 120 an agent and tick are kept. Needs `reset(rows, shared=True)`.
         """
-        slot = (self._now + 1) % (self._slots + 1)
+        if self._points.shape[1] == self._slots + 1:
+            raise ArgumentError("this memory has no room for others' echoes; call reset(rows, shared=True)")
+        slot = self._slots + 1 + self._now % (self._slots + 1)
         room = min(points.shape[1], BEAMS)
+        self._stamp[:, slot] = -1
         self._points[:, slot, :room] = points[:, :room]
         self._stamp[:, slot, :room] = stamp[:, :room]
         self._beam[:, slot] = -1
+
+    def forget(self, rows: Tensor) -> None:
+        """Start the given rows (bool `[N]`) from nothing, after a failure."""
+        self._stamp[rows] = -1
+        self._free_stamp[rows] = -(1 << 40)
+
+    def foresee(self, position: Tensor, ahead_us: Tensor) -> Belief:
+        """The image as it will look from `position` `[N, 2]`, where the agent is when its command takes effect."""
+        del ahead_us
+        rows = len(position)
+        ranges = torch.full((rows, BEAMS), math.inf, dtype=torch.float64)
+        ages = torch.full((rows, BEAMS), math.inf, dtype=torch.float64)
+        project_points(
+            self._points.flatten(1, 2), self._stamp.flatten(1, 2), position, self._now, self._slots, ranges, ages,
+            torch.empty_like(self._beam.flatten(1, 2)), torch.empty_like(self._distance.flatten(1, 2)),
+        )  # fmt: skip
+        return self._image(ranges, ages)
 
     def state_dict(self) -> dict[str, Any]:
         """The memory as tensors."""
