@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ranvier.errors import ArgumentError
-from ranvier.neurons import IELIF, ILIF, NILIF
+from ranvier.neurons import IELIF, ILIF, NILIF, SpikeCount
 
 pytestmark = pytest.mark.usefixtures("plain_torch")
 
@@ -71,3 +71,28 @@ def test_bad_arguments() -> None:
         NILIF(levels=0)
     with pytest.raises(ArgumentError, match="levels"):
         IELIF(levels=0)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4, 8])
+def test_spike_count_is_a_table(levels: int) -> None:
+    x = torch.tensor([
+        -3, -0.51, -0.5, -0.01, 0, 0.01, 0.49, 0.5, 0.51, 1, 1.49, 1.5, 2.5, 3.49, 3.5, 3.99, 4, 4.5, 8, 99
+    ], dtype=torch.float64)  # fmt: skip
+    by_hand = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 3, 3, 4, 4, 4, 5, 8, 99]).clamp(0, levels)
+    leaf = x.clone().view(1, -1).requires_grad_()
+    y = SpikeCount(levels)(leaf)
+    assert torch.equal(y[0], by_hand.double())
+    y.sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad[0], ((x > 0) & (x < levels)).double())
+
+
+def test_spike_count_is_the_sum_of_binary_steps() -> None:
+    x = torch.randn(100_000, dtype=torch.float64) * 3
+    for levels in (1, 2, 4, 8):
+        v, total = x.clone(), torch.zeros_like(x)
+        for _ in range(levels):
+            spike = (v >= 0.5).double()
+            v = v - spike
+            total += spike
+        assert torch.equal(total, SpikeCount(levels)(x.unsqueeze(0))[0])

@@ -19,6 +19,8 @@ SPECS: list[dict[str, Any]] = [
     {"type": "ni_lif"},
     {"type": "ie_lif"},
     {"type": "ie_lif", "gain": 2.0, "decay": 0.25},
+    {"type": "spike_count"},
+    {"type": "spike_count", "levels": 2, "threshold": torch.tensor([0.5, 1.0, 0.7])},
     {"type": "eif"},
     {"type": "eif", "reset": "soft", "detach_reset": False},
     {"type": "eif", "tau": torch.tensor([1.5, 2.0, 4.0]), "threshold": torch.tensor([0.5, 1.0, 0.7])},

@@ -9,7 +9,7 @@ from ranvier.neurons.conversion import QCFSIF, QFFSIF
 from ranvier.neurons.current_based import CubaLIF
 from ranvier.neurons.exponential import EIF
 from ranvier.neurons.glif import GLIF
-from ranvier.neurons.graded import IELIF, ILIF, NILIF
+from ranvier.neurons.graded import IELIF, ILIF, NILIF, SpikeCount
 from ranvier.neurons.hodgkin_huxley import HodgkinHuxley
 from ranvier.neurons.izhikevich import Izhikevich
 from ranvier.neurons.klif import KLIF
@@ -23,5 +23,5 @@ from ranvier.neurons.registry import NEURONS, NeuronFactory, NeuronSpec, build
 __all__ = [
     "ALIF", "CLIF", "EIF", "GLIF", "HDLIF", "IELIF", "IF", "ILIF", "KLIF", "LIF", "NEURONS", "NILIF", "PLIF", "PSN",
     "QCFSIF", "QFFSIF", "CubaLIF", "HodgkinHuxley", "IntegerLIF", "Izhikevich", "LeakyNeuron", "MaskedPSN",
-    "MembraneNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "ReLU", "SlidingPSN", "build",
+    "MembraneNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "ReLU", "SlidingPSN", "SpikeCount", "build",
 ]  # fmt: skip

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torch import Tensor
+
 from ranvier.errors import ArgumentError
 from ranvier.neurons.leaky import IntegerLIF, Parameter
 from ranvier.neurons.registry import NEURONS
+from ranvier.packing import Packing
+from ranvier.state import State
 
 Rounding = Literal["half_up", "half_even"]
 
@@ -100,3 +104,39 @@ class IELIF(IntegerLIF):
             levels, threshold, decay=decay, output_scale=gain / levels if levels else None, rounding=rounding,
             detach_reset=detach_reset, channel_axis=channel_axis,
         )  # fmt: skip
+
+
+@NEURONS.register("spike_count")
+class SpikeCount(IntegerLIF):
+    """I-LIF in a single step, the neuron of E-3DSNN (Qiu et al., AAAI 2025, T x D = 1 x D): a count that nothing
+    carries over, `q(x) = floor(clamp(x/θ, 0, D) + ½)`, with gradient 1/θ where 0 < x/θ < D and zero elsewhere.
+
+    Run for D binary steps it is an IF neuron with soft reset that fires at ½: the counts are the sums of its spikes.
+
+    Args:
+        levels: D ≥ 1.
+        threshold, rounding, channel_axis: as in `IntegerLIF`; ties round up, as released.
+    """
+
+    state_names = ()
+
+    def __init__(
+        self, levels: int = 4, threshold: Parameter = 1.0, rounding: Rounding = "half_up", channel_axis: int = 2
+    ) -> None:
+        super().__init__(
+            levels, threshold, input_scale=1.0, output_scale=1.0, rounding=rounding, channel_axis=channel_axis
+        )
+
+    def initial_state(self, like: Tensor) -> State:
+        return ()
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        return super().step(x_t, super().initial_state(x_t))[0], ()
+
+    def scan(self, x: Tensor, state: State | None, keep_state: bool) -> tuple[Tensor, State | None]:
+        return super().scan(x, None, False)[0], () if keep_state else None
+
+    def scan_packed(
+        self, x: Tensor, packing: Packing, state: State | None, keep_state: bool
+    ) -> tuple[Tensor, State | None]:
+        return self.scan(x.unsqueeze(0), None, False)[0][0], () if keep_state else None
