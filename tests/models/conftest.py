@@ -23,6 +23,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "metaspikeformer": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2},
     "qsd": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2, "layer_scale": 0.5},
     "mlp": {"hidden": (24, 16)},
+    "delay_mlp": {"hidden": (24, 16), "max_delay": 4},
     "convnet": {"channels": (4, 8), "hidden": 16},
 }
 

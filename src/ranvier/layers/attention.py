@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 
 import torch
@@ -34,6 +35,11 @@ def product_neuron(neuron: NeuronFactory, threshold: float | None, channels: int
 def wide(spikes: Tensor) -> Tensor:
     """`spikes` in at least float32: sums over tokens pass 2048 and 256, where float16 and bfloat16 stop counting."""
     return spikes.float() if spikes.dtype in (torch.float16, torch.bfloat16) else spikes
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """A block in which autocast does not lower the precision (the meta device knows no autocast)."""
+    return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 class Projection(nn.Module):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ranvier.errors import ArgumentError
-from ranvier.layers.attention import SpikingAttention, wide
+from ranvier.layers.attention import SpikingAttention, wide, without_autocast
 from ranvier.layers.residual import Residual
 from ranvier.neurons import NeuronFactory
 
@@ -29,7 +28,7 @@ def spike_product(q: Tensor, k: Tensor, v: Tensor, order: Order = "auto") -> Ten
     """
     check_order(order)
     d, n = q.shape[-2:]
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         q, k, v = wide(q), wide(k), wide(v)
         if order == "q_kv" or (order == "auto" and d <= n):
             return (v @ k.mT) @ q

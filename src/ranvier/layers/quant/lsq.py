@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ranvier.errors import ArgumentError, ShapeError
+from ranvier.layers.attention import without_autocast
 
 _SMALLEST_STEP = 1e-12
 
@@ -156,7 +157,7 @@ class LSQ(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """The quantised weight, in the dtype of `weight`."""
         given = weight.dtype
-        with torch.autocast(weight.device.type, enabled=False):
+        with without_autocast(weight.device):
             weight = weight.float() if given in (torch.float16, torch.bfloat16) else weight
             step = self.step(weight).to(weight.dtype)
             if self.bits == 1:
