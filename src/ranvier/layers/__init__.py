@@ -11,6 +11,7 @@ from ranvier.layers.delays import (
     DelayAnnealer,
     DelayConv2d,
     DelayLinear,
+    DenseDelayLinear,
     EventQueue,
     SynapseTable,
     clamp_delays_,
@@ -21,6 +22,7 @@ from ranvier.layers.delays import (
     integer_delays,
     round_delays_,
 )
+from ranvier.layers.dropout import SequenceDropout
 from ranvier.layers.embed import (
     AvgEmbed,
     Embed,
@@ -34,6 +36,7 @@ from ranvier.layers.embed import (
     build_embed,
 )
 from ranvier.layers.kinds import ATTENTIONS, build_attention
+from ranvier.layers.leaky_readout import LeakyReadout
 from ranvier.layers.mixer import DWConv, IdentityMixer, PoolMixer, SSADWConv, build_mixer
 from ranvier.layers.patch_stem import PatchStem, SpikingPatchSplitting, halving_pool, pools_for
 from ranvier.layers.qk_attention import QKChannelAttention, QKTokenAttention
@@ -54,13 +57,13 @@ from ranvier.layers.time import TimeWise, over_time
 
 __all__ = [
     "ATTENTIONS", "SDSA3", "AvgEmbed", "ChannelConv", "ChannelMLP", "ConvBN", "ConvBNNeuron", "DWConv",
-    "DeformedShortcut", "DelayAnnealer", "DelayConv2d", "DelayLinear", "Embed", "Embed1Max", "EmbedMax",
-    "EmbedMaxPlus", "EmbedOrig", "EmbedQKInit", "EventQueue", "IdentityMixer", "LayerScale", "LinearBN",
-    "MSDownsampling", "MSResidual", "MaxEmbed", "MixerBlock", "Order", "PatchStem", "PoolMixer", "Projection",
-    "QKChannelAttention", "QKTokenAttention", "RepConv", "RepConvBN", "Residual", "SEWResidual", "SSADWConv",
-    "SepConv", "SeparableBN", "SoftmaxAttention", "SpikeDrivenAttention", "SpikingAttention", "SpikingMLP",
-    "SpikingPatchSplitting", "SpikingSelfAttention", "SynapseTable", "TimeWise", "TransformerBlock",
-    "VanillaResidual", "build_attention", "build_embed", "build_mixer", "clamp_delays_", "delay_kernel",
-    "delay_layers", "delay_param_groups", "freeze_delays_", "halving_pool", "integer_delays", "over_time",
-    "pools_for", "product_neuron", "round_delays_", "spike_product",
+    "DeformedShortcut", "DelayAnnealer", "DelayConv2d", "DelayLinear", "DenseDelayLinear", "Embed", "Embed1Max",
+    "EmbedMax", "EmbedMaxPlus", "EmbedOrig", "EmbedQKInit", "EventQueue", "IdentityMixer", "LayerScale",
+    "LeakyReadout", "LinearBN", "MSDownsampling", "MSResidual", "MaxEmbed", "MixerBlock", "Order", "PatchStem",
+    "PoolMixer", "Projection", "QKChannelAttention", "QKTokenAttention", "RepConv", "RepConvBN", "Residual",
+    "SEWResidual", "SSADWConv", "SepConv", "SeparableBN", "SequenceDropout", "SoftmaxAttention",
+    "SpikeDrivenAttention", "SpikingAttention", "SpikingMLP", "SpikingPatchSplitting", "SpikingSelfAttention",
+    "SynapseTable", "TimeWise", "TransformerBlock", "VanillaResidual", "build_attention", "build_embed",
+    "build_mixer", "clamp_delays_", "delay_kernel", "delay_layers", "delay_param_groups", "freeze_delays_",
+    "halving_pool", "integer_delays", "over_time", "pools_for", "product_neuron", "round_delays_", "spike_product",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ranvier.models import (  # noqa: F401  (registers)
+    delay_mlp,
     max_former,
     meta_spikeformer,
     ms_resnet,
@@ -11,9 +12,12 @@ from ranvier.models import (  # noqa: F401  (registers)
     spikformer,
     spiking_conv_net,
     spiking_mlp,
+    spiking_unet,
 )
 from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.delay_mlp import DelayMLP
+from ranvier.models.denoiser import Denoiser
 from ranvier.models.official import LoadReport, OfficialMismatchError, OfficialNames, load_official
 from ranvier.models.registry import (
     MODELS,
@@ -26,7 +30,7 @@ from ranvier.models.registry import (
 )
 
 __all__ = [
-    "MODELS", "LoadReport", "ModelCard", "OfficialMismatchError", "OfficialNames", "Paper", "Reported",
+    "MODELS", "DelayMLP", "LoadReport", "ModelCard", "OfficialMismatchError", "OfficialNames", "Paper", "Reported",
     "SpikingClassifier", "create_model", "describe_models", "list_models", "load_official", "model_card",
     "register_model", "trainable_params",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,10 +27,13 @@ class OfficialNames:
         rules: pairs of a regular expression, matched against the whole original name, and our name for it (a template
             of `re.Match.expand`); the first match counts.
         ignored: regular expressions of tensors that the original never uses.
+        values: pairs of a regular expression, matched against the original name, and what turns an original value into
+            ours, where it is counted in another way; the first match counts.
     """
 
     rules: tuple[tuple[str, str], ...]
     ignored: tuple[str, ...] = ()
+    values: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = ()
 
     def translate(self, name: str) -> str | None:
         """Our name of an original tensor, None where no rule knows it."""
@@ -39,6 +42,13 @@ class OfficialNames:
             if match:
                 return match.expand(template)
         return None
+
+    def value(self, name: str, tensor: Tensor) -> Tensor:
+        """An original tensor in our way of counting."""
+        for pattern, convert in self.values:
+            if re.fullmatch(pattern, name):
+                return convert(tensor)
+        return tensor
 
     def ignores(self, name: str) -> bool:
         """Whether the original has this tensor but does not use it."""
@@ -128,7 +138,7 @@ def load_official(model: nn.Module, source: Mapping[str, Any] | str | Path, stri
             mismatched.append(f"{name} and {claimed[target]} both mean {target}")
             continue
         claimed[target] = name
-        shaped = _adapt(tensor, targets[target])
+        shaped = _adapt(names.value(name, tensor), targets[target])
         if shaped is None:
             ours, theirs = list(targets[target].shape), list(tensor.shape)
             mismatched.append(f"{name} is {theirs}, {target} is {ours}")

@@ -21,7 +21,7 @@ SLACK = 1.0  # steps that an update may leave the buffer by; the next forward pa
 
 
 class DelayLinear(Stateful):
-    """`y[t, o] = Σ_i w[o, i] · x[t − d[o, i], i]` with learned delays d, over sequences `[T, B, I]` (zero before t = 0).
+    """`y[t, o] = Σ_i w[o, i] · x[t − d[o, i], i]` with learned delays d, on sequences `[T, B, I]` (zero before t = 0).
 
     In training a delay is the position of a bump in the kernel of its synapse, and learns through it (dilated
     convolution with learnable spacings); in evaluation it is rounded to whole steps, one tap a synapse. Hammouamri,
