@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranvier.measure.lineage import Lineage
-from ranvier.measure.synaptic import Product, Synapses, convolution, linear, matrix_factors
+from ranvier.measure.synaptic import Product, Synapses, convolution, linear, matrix_factors, sparse_convolution
 from ranvier.measure.tally import NeuronTally, NormTally, SynapticTally
 from ranvier.neurons import Neuron
 
@@ -160,6 +160,8 @@ class Counter(TorchDispatchMode):
         elif name == "convolution":
             if not (self._lineage.is_weight(args[0]) and self._lineage.is_weight(args[1])):
                 self._synapses(scope, convolution(args, output), output)
+        elif name == "ranvier.sparse_conv":
+            self._synapses(scope, sparse_convolution(args), output)
         elif name.startswith(_FUSED_ATTENTION):
             self._fused_attention(scope, *args[:3])
         elif "batch_norm" in name:

@@ -13,7 +13,8 @@ from torch import Tensor
 from ranvier.measure.fan import fan_map
 
 OpKind = Literal[
-    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul"
+    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul",
+    "sparse_conv",
 ]
 
 
@@ -102,6 +103,20 @@ def convolution(args: Sequence[Any], output: Tensor) -> Synapses:
     return Synapses(
         kind, x, weight, bias is not None, pairs * int(fan.sum()), pairs * placed * math.prod(kernel), channels, total
     )
+
+
+def sparse_convolution(args: Sequence[Any]) -> Synapses:
+    """`ranvier::sparse_conv`: every row of the input meets as many weights as the kernel map has pairs of it."""
+    x, weight, in_idx = args[:3]
+    channels = weight.shape[2]
+    fan = torch.bincount(in_idx, minlength=x.shape[0])
+    macs = int(in_idx.numel()) * weight.shape[1] * channels
+
+    def total(v: Tensor) -> float:
+        rows = v.sum(1, dtype=torch.float64 if v.is_floating_point() else torch.int64)
+        return float((rows * fan).sum() * channels)
+
+    return Synapses("sparse_conv", x, weight, False, macs, macs, channels, total)
 
 
 def _sum(v: Tensor) -> Tensor:
