@@ -117,7 +117,8 @@ class DelayMLP(SpikingClassifier):
     @classmethod
     def ssc(cls, layers: int = 3, kernel_count: int = 2, **overrides: Any) -> DelayMLP:
         """The published nets for SSC: two or three layers of 512, delays up to 30 steps of 10 ms."""
-        return cls(**{**_SPEECH, "hidden": (512,) * layers, "kernel_count": kernel_count, **overrides})
+        sizes: dict[str, Any] = {"hidden": (512,) * layers, "kernel_count": kernel_count}
+        return cls(**{**_SPEECH, **sizes, **overrides})
 
     @classmethod
     def gsc(cls, layers: int = 3, kernel_count: int = 2, **overrides: Any) -> DelayMLP:
@@ -153,7 +154,7 @@ class DelayMLP(SpikingClassifier):
         return self.readout(self.delays[-1](x))
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Set σ for `epoch` (from 0) of `epochs`, and round delays when their last phase begins; the trainer calls it."""
+        """Set σ for `epoch` (from 0) of `epochs`, and round delays when the last phase begins; trainers call it."""
         DelayAnnealer(self, end=self.sigma_end, epochs=int(epochs * self.anneal)).step(epoch)
         if self.rounded:
             freeze_delays_(self, epoch >= epochs - round(epochs * self.rounded))

@@ -1,7 +1,7 @@
 """What a delayed synapse is: the kernel over time of a weight at a delay, and the sum over delayed inputs.
 
-A synapse of weight w and delay d (in steps, 0 ≤ d ≤ D) is a kernel of K = D + 1 taps; tap n carries delay D − n, so that
-the convolution of a left-padded sequence reads `y[t] = Σ_n k[n] · x[t − D + n]`. Its bump sits at p = D − d:
+A synapse of weight w and delay d (in steps, 0 ≤ d ≤ D) is a kernel of K = D + 1 taps, of which tap n carries delay
+D − n: the convolution of a left-padded sequence reads `y[t] = Σ_n k[n] · x[t − D + n]`. Its bump sits at p = D − d:
 
     gauss   g_n = exp(−½ ((n − p)/s)²),  s = |σ| + 0.27          k_n = w · g_n / (Σ_m g_m + 1e-7)
     max     g_n = max(0, s − |n − p|),   s = |σ| + 1             the same normalisation
@@ -64,7 +64,7 @@ def bump_kernel_reference(
     weight: Tensor, delay: Tensor, sigma: Tensor, max_delay: int, interpolation: Interpolation,
     offset: float | None = None,
 ) -> Tensor:  # fmt: skip
-    """Kernels `[O, I, K]` of `weight` and `delay` `[O, I, C]` (C synapses a pair, summed); `sigma` broadcasts to them."""
+    """Kernels `[O, I, K]` of `weight` and `delay` `[O, I, C]` (C a pair, summed); `sigma` broadcasts to them."""
     weight, delay = torch.broadcast_tensors(weight, delay)
     if interpolation == "hard":
         kernel = _HardTap.apply(weight, delay, max_delay)

@@ -1,8 +1,9 @@
-"""Sums over synapses at whole delays, one multiplication each: scattered from the spikes, or gathered from a history."""
+"""Sums over synapses at whole delays, one multiplication each: scattered by spikes, or gathered from a history."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Synapses:
 
 def tabulated(weight: Tensor, delay: Tensor, max_delay: int, by_input: bool, skip_zero: bool = True) -> Synapses:
     """The table of `weight` and whole `delay` (floating or integer), both `[O, I, C]`."""
-    outputs, inputs, count = weight.shape
+    outputs, inputs, _ = weight.shape
     steps = delay.detach().to(torch.int32).expand(weight.shape)
     weight = weight.detach()
     if not by_input:
@@ -79,9 +80,10 @@ def scatter(x: Tensor, pending: Tensor | None, table: Synapses) -> tuple[Tensor,
         from ranvier.ops.delay import numba_synapses
 
         x = x.contiguous()
-        arrays = [t.numpy() for t in (x, table.ptr, table.other, table.steps, strength, future)]
+        arrays: list[Any] = [t.numpy() for t in (x, table.ptr, table.other, table.steps, strength, future)]
+        kernel: Any = numba_synapses.scatter
         work = x.numel() * table.outputs // 8  # as if one input in eight was a spike
-        in_slices(lambda lo, hi: numba_synapses.scatter(*arrays, lo, hi), batch, work)
+        in_slices(lambda lo, hi: kernel(*arrays, lo, hi), batch, work)
     else:
         _scatter_reference(x, table, future)
     return future[:steps], future[steps:].transpose(0, 1).contiguous()
@@ -119,9 +121,10 @@ def gather(x: Tensor, history: Tensor | None, table: Synapses) -> Tensor:
         from ranvier.ops.delay import numba_synapses
 
         y = empty((batch, table.outputs, steps), x.dtype)
-        arrays = [t.numpy() for t in (whole, table.ptr, table.other, table.steps, strength, y)]
+        arrays: list[Any] = [t.numpy() for t in (whole, table.ptr, table.other, table.steps, strength, y)]
+        kernel: Any = numba_synapses.gather
         work = len(strength) * steps * batch
-        in_slices(lambda lo, hi: numba_synapses.gather(*arrays, lo, hi), batch, work)
+        in_slices(lambda lo, hi: kernel(*arrays, lo, hi), batch, work)
         return y.permute(2, 0, 1)
     y = x.new_zeros((batch, table.outputs, steps))
     post = torch.repeat_interleave(torch.arange(table.outputs, device=x.device), table.ptr.diff())

@@ -1,10 +1,10 @@
 """Long kernels over time through a discrete Fourier transform, all of it matrix products.
 
-The sequence is cut into blocks of `m` outputs that read N = m + K − 1 inputs each. On a block, correlation with a kernel
-is `C ((A x) ⊙ (G k))`: A and G transform the N inputs and the K taps to R real numbers, where the sum over inputs is an
-ordinary matrix product for each of the R, and C goes back. A complex product takes three real ones (Karatsuba), so that
-R ≈ 3N/2; per output step that replaces K multiplications by about 3(m + K)/(2m), plus the transforms, which are shared by
-all outputs or all samples. Choosing `m` weighs the one against the other.
+The sequence is cut into blocks of `m` outputs that read N = m + K − 1 inputs each. On a block, correlation with a
+kernel is `C ((A x) ⊙ (G k))`: A and G transform the N inputs and the K taps to R real numbers, where the sum over
+inputs is an ordinary matrix product for each of the R, and C goes back. A complex product takes three real ones (Karatsuba),
+so that R ≈ 3N/2; per output step that replaces K multiplications by about 3(m + K)/(2m), plus the transforms, which are
+shared by all outputs or all samples. Choosing `m` weighs the one against the other.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def forward(x: Tensor, kernel: Tensor, lead: int, m: int) -> Tensor:
 
 def backward(
     grad: Tensor, x: Tensor, kernel: Tensor, lead: int, m: int, want_x: bool, want_k: bool
-) -> tuple[Tensor, Tensor]:  # noqa: E501
+) -> tuple[Tensor, Tensor]:
     """Gradients of `x` and of `kernel` (empty where not wanted); the same algorithm, transposed."""
     length, batch, inputs = x.shape
     taps, outputs, _ = kernel.shape
