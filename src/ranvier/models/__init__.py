@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranvier.models import (  # noqa: F401  (registers)
     delay_mlp,
+    hdsnn,
     max_former,
     meta_spikeformer,
     ms_resnet,
@@ -18,6 +19,7 @@ from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
 from ranvier.models.delay_mlp import DelayMLP
 from ranvier.models.denoiser import Denoiser
+from ranvier.models.hdsnn import HDSNN
 from ranvier.models.official import LoadReport, OfficialMismatchError, OfficialNames, load_official
 from ranvier.models.registry import (
     MODELS,
@@ -28,9 +30,10 @@ from ranvier.models.registry import (
     register_model,
     trainable_params,
 )
+from ranvier.models.spiking_unet import SpikingUNet, scale_thresholds
 
 __all__ = [
-    "MODELS", "DelayMLP", "LoadReport", "ModelCard", "OfficialMismatchError", "OfficialNames", "Paper", "Reported",
-    "SpikingClassifier", "create_model", "describe_models", "list_models", "load_official", "model_card",
-    "register_model", "trainable_params",
+    "HDSNN", "MODELS", "DelayMLP", "Denoiser", "LoadReport", "ModelCard", "OfficialMismatchError", "OfficialNames",
+    "Paper", "Reported", "SpikingClassifier", "SpikingUNet", "create_model", "describe_models", "list_models",
+    "load_official", "model_card", "register_model", "scale_thresholds", "trainable_params",
 ]  # fmt: skip

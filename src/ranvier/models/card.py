@@ -33,7 +33,8 @@ class ModelCard:
     """The card of a registered model.
 
     `params` is what the publication counts, in the `counting` convention; a test instantiates the model and compares.
-    `streams` is False for a model that looks at all steps at once. `spike_driven` is the design's claim
+    `streams` is False for a model that looks at all steps at once. `task` is "classification" for the
+    models that map images to per-step logits, "denoising" for `Denoiser`. `spike_driven` is the design's claim
     (`ranvier audit` measures it); `violations` lists what enters a synaptic layer and is not a spike. `deviations`
     lists what differs from the original code.
     """
@@ -50,6 +51,7 @@ class ModelCard:
     spike_driven: bool = True
     violations: tuple[str, ...] = ()
     streams: bool = True
+    task: str = "classification"
     paper: Paper | None = None
     code: str = ""
     reported: tuple[Reported, ...] = ()
