@@ -1,4 +1,4 @@
-"""Losses on per-step logits `[T, B, K]`, with labels or soft targets."""
+"""Losses on per-step logits `[T, B, K]`, with labels, labels of every frame, or soft targets."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ranvier.errors import ArgumentError, ShapeError
+from ranvier.train.readout import Readout, read_out
 from ranvier.train.recipe import TrainSection
 
 
-def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Softmax cross-entropy of the time mean of `logits` (`[T, B, K]`); a scalar.
+def cross_entropy(
+    logits: Tensor, target: Tensor, label_smoothing: float = 0.0, readout: Readout = "mean"
+) -> Tensor:  # fmt: skip
+    """Softmax cross-entropy of the `readout` of `logits` (`[T, B, K]`), by default their mean over time; a scalar.
 
     `target` is int64 labels `[B]`, smoothed by `label_smoothing` s to (1 − s) onehot + s / K, or probabilities
-    `[B, K]` (after mixup, say), which are taken as they are.
+    `[B, K]` (after mixup, say), which are taken as they are. Labels of every frame, `[B, F]`, are compared with each
+    step on its own: the mean over steps of its cross-entropy with the label of its frame; T is a multiple of F (several
+    steps a frame where a net decides at many places).
     """
+    if target.dim() == 2 and not target.is_floating_point():
+        return _each_frame(logits, target, label_smoothing)
     _check(logits, target)
     smoothing = 0.0 if target.is_floating_point() else label_smoothing
-    return F.cross_entropy(logits.mean(0), target, label_smoothing=smoothing)
+    return F.cross_entropy(read_out(logits, readout), target, label_smoothing=smoothing)
 
 
 def tet(logits: Tensor, target: Tensor, lam: float = 0.05, phi: float = 1.0, label_smoothing: float = 0.0) -> Tensor:
@@ -37,11 +44,32 @@ def tet(logits: Tensor, target: Tensor, lam: float = 0.05, phi: float = 1.0, lab
     return (1 - lam) * each + lam * (logits - phi).square().mean()
 
 
+def _each_frame(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+    steps, frames = logits.shape[0], target.shape[1]
+    if logits.dim() != 3 or not steps or not frames or logits.shape[1] != target.shape[0] or steps % frames:
+        raise ShapeError(
+            f"labels of every frame [B, F] need logits [T, B, K] with T a multiple of F, got {tuple(target.shape)} and "
+            f"{tuple(logits.shape)}"
+        )
+    every = target.T.repeat_interleave(steps // frames, 0)
+    return F.cross_entropy(logits.flatten(0, 1), every.flatten(), label_smoothing=label_smoothing)
+
+
+def hits(logits: Tensor, target: Tensor, readout: Readout = "mean") -> Tensor:
+    """How many samples `logits` `[T, B, K]` decide right: by their readout over time, or, for labels of every frame, the
+    share of the steps that are right."""
+    if target.dim() == 2 and not target.is_floating_point():
+        every = target.T.repeat_interleave(logits.shape[0] // target.shape[1], 0)
+        return (logits.argmax(-1) == every).float().mean(0).sum()
+    wanted = target.argmax(1) if target.is_floating_point() else target
+    return (read_out(logits, readout).argmax(-1) == wanted).sum()
+
+
 def recipe_loss(train: TrainSection, logits: Tensor, target: Tensor) -> Tensor:
     """The loss that a recipe asks for."""
     if train.loss == "tet":
         return tet(logits, target, train.tet_lambda, train.tet_target, train.label_smoothing)
-    return cross_entropy(logits, target, train.label_smoothing)
+    return cross_entropy(logits, target, train.label_smoothing, train.readout)
 
 
 def _check(logits: Tensor, target: Tensor) -> None:

@@ -20,14 +20,14 @@ from ranvier.train.display import Display
 from ranvier.train.evaluation import Evaluation, measure
 from ranvier.train.interrupt import Interrupted, StopRequest
 from ranvier.train.journal import Journal
-from ranvier.train.loss import recipe_loss
-from ranvier.train.optimizer import build_optimizer
+from ranvier.train.loss import hits, recipe_loss
+from ranvier.train.optimizer import build_optimizer, set_rates
+from ranvier.train.phases import begin_epoch, constrained
 from ranvier.train.progress import Best, Progress
 from ranvier.train.random_state import seed_all
 from ranvier.train.rates import RateMeter
 from ranvier.train.recipe import Recipe
 from ranvier.train.run import METRICS, TENSORBOARD, WEIGHTS, RunFolder, RunResult
-from ranvier.train.schedule import learning_rate
 from ranvier.train.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Session:
             self.net.double()
         self.average = WeightAverage(self.net, self.train.ema) if self.train.ema else None
         self.optimizer = build_optimizer(self.net, self.train)
+        self.constraints = constrained(self.net)
         self.meter = RateMeter(self.net)
         self.batches = self._batches_per_epoch()
         self.steps_per_epoch = math.ceil(self.batches / self.train.accumulate)
@@ -95,6 +96,7 @@ class Session:
             prefetch=self.recipe.data.prefetch, rank=self.rank, world=self.world,
         ))  # fmt: skip
         self.model.train()
+        begin_epoch(self.net, epoch, self.epochs)
         for position in range(first, count):
             left = self.batches - position * self.train.accumulate
             group = [next(batches) for _ in range(min(self.train.accumulate, left))]
@@ -109,9 +111,7 @@ class Session:
 
     def _update(self, group: list[tuple[Tensor, Tensor]], augment: Augment, epoch: int) -> None:
         """One step: forward and backward over the batches of `group`, then the optimizer."""
-        lr = learning_rate(self.train, self.at.step, self.total_steps, self.steps_per_epoch)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = lr
+        lr = set_rates(self.optimizer, self.train, self.at.step, self.total_steps, self.steps_per_epoch)
         sampled = self.at.step % self.recipe.log.every == 0
         sums = torch.zeros(4, dtype=torch.float64)  # loss, correct, samples, asked to stop
         for number, (x, y) in enumerate(group):
@@ -125,9 +125,8 @@ class Session:
                     logits = self.model(x)
                 loss = recipe_loss(self.train, logits, target)
                 self.fabric.backward(loss / len(group))
-            wanted = target.argmax(1) if target.is_floating_point() else target
-            hits = (logits.detach().mean(0).argmax(-1) == wanted).sum()
-            sums += torch.tensor([loss.item() * len(y), hits.item(), len(y), 0], dtype=torch.float64)
+            right = hits(logits.detach(), target, self.train.readout).item()
+            sums += torch.tensor([loss.item() * len(y), right, len(y), 0], dtype=torch.float64)
             if self.world == 1 and not math.isfinite(sums[0].item()):
                 self._not_finite(x)
         sums[3] = float(self.request.asked)
@@ -138,6 +137,8 @@ class Session:
         self._guard_gradients(group[-1][0])
         self.stepper.step()
         self.stepper.zero_grad()
+        for constrain in self.constraints:
+            constrain()
         self.at.step += 1
         if self.average is not None:
             self.average.update(self.net, self.at.step)
@@ -199,7 +200,7 @@ class Session:
         return measure(
             net, dataset, self.recipe.data.eval_batch_size, device=self.fabric.device, seed=self.recipe.seed,
             autocast=self.fabric.autocast, rank=self.rank, world=self.world,
-            reduce=self._sum if self.world > 1 else None,
+            reduce=self._sum if self.world > 1 else None, readout=self.train.readout,
         )  # fmt: skip
 
     def _sum(self, tensor: Tensor) -> Tensor:

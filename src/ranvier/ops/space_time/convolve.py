@@ -1,0 +1,36 @@
+"""What a layer of synapses in space and time computes: the definition, as a convolution."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ranvier.errors import ShapeError
+
+
+def space_time_convolve(x: Tensor, kernel: Tensor, history: Tensor | None = None, groups: int = 1) -> Tensor:
+    """`y[t, b, c, r] = Σ_{p, n, s} kernel[c, p, n, s] · x[t − (K − 1) + n, b, p, r + s − centre]`.
+
+    Tap n carries the delay K − 1 − n; tap (i, j) in space reads what lies (i, j) from the centre of the odd kernel.
+
+    Args:
+        x: `[T, B, P, H, W]`; nothing comes before it or beyond its edges.
+        kernel: `[C, P / groups, K, KH, KW]`.
+        history: `[K − 1, B, P, H, W]`, the frames before x, oldest first; None for none.
+        groups: blocks of channels that are connected.
+
+    Returns `[T, B, C, H, W]`. Differentiable in x and kernel.
+    """
+    inputs, taps, rows, columns = kernel.shape[1:]
+    if x.dim() != 5 or x.shape[2] != inputs * groups:
+        raise ShapeError(f"x must be [T, B, {inputs * groups}, H, W], got shape {tuple(x.shape)}")
+    if not rows % 2 or not columns % 2:
+        raise ShapeError(f"the kernel must have odd sides in space, got {rows} x {columns}")
+    movie = x.permute(1, 2, 0, 3, 4)
+    if history is None:
+        movie = F.pad(movie, (0, 0, 0, 0, taps - 1, 0))
+    else:
+        movie = torch.cat([history.permute(1, 2, 0, 3, 4), movie], 2)
+    y = F.conv3d(movie, kernel, padding=(0, rows // 2, columns // 2), groups=groups)
+    return y.permute(2, 0, 1, 3, 4)
