@@ -40,6 +40,7 @@ from ranvier.layers.leaky_readout import LeakyReadout
 from ranvier.layers.mixer import DWConv, IdentityMixer, PoolMixer, SSADWConv, build_mixer
 from ranvier.layers.patch_stem import PatchStem, SpikingPatchSplitting, halving_pool, pools_for
 from ranvier.layers.qk_attention import QKChannelAttention, QKTokenAttention
+from ranvier.layers.recomputation import compact_spikes, recompute
 from ranvier.layers.rep_conv import RepConv, RepConvBN, SeparableBN
 from ranvier.layers.residual import (
     LayerScale,
@@ -63,7 +64,8 @@ __all__ = [
     "PoolMixer", "Projection", "QKChannelAttention", "QKTokenAttention", "RepConv", "RepConvBN", "Residual",
     "SEWResidual", "SSADWConv", "SepConv", "SeparableBN", "SequenceDropout", "SoftmaxAttention",
     "SpikeDrivenAttention", "SpikingAttention", "SpikingMLP", "SpikingPatchSplitting", "SpikingSelfAttention",
-    "SynapseTable", "TimeWise", "TransformerBlock", "VanillaResidual", "build_attention", "build_embed",
-    "build_mixer", "clamp_delays_", "delay_kernel", "delay_layers", "delay_param_groups", "freeze_delays_",
-    "halving_pool", "integer_delays", "over_time", "pools_for", "product_neuron", "round_delays_", "spike_product",
+    "SynapseTable", "TimeWise", "TransformerBlock", "VanillaResidual", "build_attention", "build_embed", "build_mixer",
+    "clamp_delays_", "compact_spikes", "delay_kernel", "delay_layers", "delay_param_groups", "freeze_delays_",
+    "halving_pool", "integer_delays", "over_time", "pools_for", "product_neuron", "recompute", "round_delays_",
+    "spike_product",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from ranvier.data import loader
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.train.rates import RateMeter
+from ranvier.train.readout import Readout, read_out, running
 
 _RATE_BATCHES = 2  # enough to see how often neurons fire, without slowing the rest
 
@@ -28,9 +29,10 @@ class Evaluation:
 
     Attributes:
         n: samples.
-        accuracy: share of samples whose time-mean logits are largest at their label.
-        loss: mean cross-entropy of the time-mean logits.
-        accuracy_by_step: entry t is the accuracy of the mean over the first t + 1 steps.
+        accuracy: share of samples whose readout (the time mean, unless the recipe says otherwise) is largest at their
+            label.
+        loss: mean cross-entropy of the readout.
+        accuracy_by_step: entry t is the accuracy of the readout of the first t + 1 steps.
         firing_rate: share of non-zero neuron outputs over the first batches; None for a net without neurons.
         seconds: wall-clock.
     """
@@ -62,6 +64,7 @@ def evaluate(
     data_root: str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
     seed: int = 0,
+    readout: Readout = "mean",
 ) -> Evaluation:
     """Evaluate a trained run or any model.
 
@@ -69,12 +72,13 @@ def evaluate(
         target: the folder of a run (its selected weights), or a model.
         dataset: of `(x, y)`; by default the `split` of the run's own data.
         data_root: where the run's data lies now, when not where the recipe or RANVIER_DATA says.
+        readout: of a model; a run has that of its recipe.
         seed: of random encoders; the global generators are left as they are.
     """
     if isinstance(target, nn.Module):
         if dataset is None:
             raise ArgumentError("dataset: evaluating a model needs one; only the folder of a run knows its own data")
-        return measure(target.to(device), dataset, batch_size or 256, device=device, seed=seed)
+        return measure(target.to(device), dataset, batch_size or 256, device=device, seed=seed, readout=readout)
     from ranvier.train.assemble import load_splits
     from ranvier.train.run import load_run
 
@@ -87,7 +91,8 @@ def evaluate(
         dataset = parts.get(split)
         if dataset is None:
             raise ArgumentError(f"split: the run has no part {split!r}; only train and test")
-    return measure(net.to(device), dataset, batch_size or recipe.data.eval_batch_size, device=device, seed=seed)
+    size = batch_size or recipe.data.eval_batch_size
+    return measure(net.to(device), dataset, size, device=device, seed=seed, readout=recipe.train.readout)
 
 
 @torch.no_grad()
@@ -102,6 +107,7 @@ def measure(
     rank: int = 0,
     world: int = 1,
     reduce: Callable[[Tensor], Tensor] | None = None,
+    readout: Readout = "mean",
 ) -> Evaluation:
     """`evaluate` for a net on its device; `reduce` sums a tensor over the `world` processes that share the work."""
     started = time.perf_counter()
@@ -122,7 +128,7 @@ def measure(
                     logits = net(x.to(device, dtype if dtype == torch.float64 else None))
                 if logits.dim() != 3:
                     raise ShapeError(f"the model must return per-step logits [T, B, K], got {tuple(logits.shape)}")
-                hits, loss = _count(logits.float() if dtype != torch.float64 else logits, y.to(device))
+                hits, loss = _count(logits.float() if dtype != torch.float64 else logits, y.to(device), readout)
                 correct = hits if correct is None else correct + hits
                 sums += torch.tensor([float(loss), len(y)], dtype=torch.float64)
     finally:
@@ -139,10 +145,10 @@ def measure(
     return Evaluation(int(n), by_step[-1], total_loss / n, by_step, meter.take(), time.perf_counter() - started)
 
 
-def _count(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _count(logits: Tensor, y: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:
     """Correct samples after each step `[T]` (float64), and the summed loss."""
-    decisions = logits.cumsum(0).argmax(-1)
+    decisions = running(logits, readout).argmax(-1)
     # the same reduction as in training, whatever the order of a running sum gives in the last digit
-    mean = logits.mean(0)
-    decisions[-1] = mean.argmax(-1)
-    return (decisions == y).sum(1).double(), F.cross_entropy(mean, y, reduction="sum").double()
+    scores = read_out(logits, readout)
+    decisions[-1] = scores.argmax(-1)
+    return (decisions == y).sum(1).double(), F.cross_entropy(scores, y, reduction="sum").double()

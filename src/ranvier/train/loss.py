@@ -56,8 +56,8 @@ def _each_frame(logits: Tensor, target: Tensor, label_smoothing: float) -> Tenso
 
 
 def hits(logits: Tensor, target: Tensor, readout: Readout = "mean") -> Tensor:
-    """How many samples `logits` `[T, B, K]` decide right: by their readout over time, or, for labels of every frame, the
-    share of the steps that are right."""
+    """How many samples `logits` `[T, B, K]` decide right: by their readout over time, or, for labels of every frame,
+    the share of the steps that are right."""
     if target.dim() == 2 and not target.is_floating_point():
         every = target.T.repeat_interleave(logits.shape[0] // target.shape[1], 0)
         return (logits.argmax(-1) == every).float().mean(0).sum()

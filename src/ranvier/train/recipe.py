@@ -106,6 +106,20 @@ class SpamSection(Section):
     compat: bool = False
 
 
+class GroupSection(Section):
+    """Parameters that are trained in their own way.
+
+    Attributes:
+        match: shell-style pattern of their names in the model, such as "*.delay"; the first group that matches counts.
+        lr, weight_decay, schedule: in place of those of the recipe; None keeps them.
+    """
+
+    match: Annotated[str, Field(min_length=1)]
+    lr: Positive | None = None
+    weight_decay: NonNegative | None = None
+    schedule: Literal["constant", "cosine", "onecycle", "step"] | None = None
+
+
 class TrainSection(Section):
     """Optimisation.
 
@@ -116,8 +130,13 @@ class TrainSection(Section):
         schedule: constant, cosine (to `min_lr`), onecycle, or step (times `gamma` every `step_epochs`). All but
             onecycle climb linearly from `warmup_lr` during `warmup_epochs`; onecycle climbs as a cosine, by default
             during 30 % of the run from lr / 25. The last `cooldown_epochs` stay at the final rate.
-        schedule_by: "step" changes the rate at every step, "epoch" once an epoch.
-        loss: cross_entropy of the time mean, or tet (each step on its own, with `tet_lambda` and `tet_target`).
+        schedule_by: "step" changes the rate at every step, "epoch" once an epoch (onecycle then has the epochs of
+            PyTorch's scheduler of that name: the highest rate in epoch 0.3 · epochs − 1).
+        cycle_momentum: onecycle also moves the first of the betas, from 0.95 down to 0.85 and back, against the rate.
+        groups: parameters with a rate, decay or schedule of their own.
+        readout: what of the outputs over time a cross-entropy and every decision look at: mean, sum, softmax_sum (the
+            sum of every step's softmax), max or last.
+        loss: cross_entropy of the readout, or tet (each step on its own, with `tet_lambda` and `tet_target`).
         clip_norm: largest gradient norm, 0 for no limit.
         accumulate: batches of one step.
         ema: decay of the moving average of the weights that is evaluated instead of them, 0 for none.
@@ -142,12 +161,15 @@ class TrainSection(Section):
     trust_clip: bool = False
     schedule: Literal["constant", "cosine", "onecycle", "step"] = "cosine"
     schedule_by: Literal["step", "epoch"] = "step"
+    cycle_momentum: bool = False
+    groups: tuple[GroupSection, ...] = ()
     warmup_epochs: NonNegative = 0.0
     warmup_lr: NonNegative = 0.0
     min_lr: NonNegative = 0.0
     cooldown_epochs: NonNegative = 0.0
     step_epochs: Positive = 30.0
     gamma: Positive = 0.1
+    readout: Literal["mean", "sum", "softmax_sum", "max", "last"] = "mean"
     loss: Literal["cross_entropy", "tet"] = "cross_entropy"
     label_smoothing: Share = 0.0
     tet_lambda: Probability = 0.05
@@ -176,6 +198,14 @@ class TrainSection(Section):
             raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}")
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
+        if self.loss == "tet" and self.readout != "mean":
+            raise ValueError(
+                f"the loss tet judges every step, and decides by their mean; it has no readout {self.readout}"
+            )
+        if self.cycle_momentum and (self.schedule != "onecycle" or self.optimizer not in ("adam", "adamw", "lamb")):
+            raise ValueError(
+                "cycle_momentum needs the schedule onecycle and an optimizer with betas (adam, adamw, lamb)"
+            )
         return self
 
 

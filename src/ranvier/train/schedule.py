@@ -10,6 +10,7 @@ from ranvier.train.recipe import TrainSection
 ONECYCLE_WARMUP = 0.3
 ONECYCLE_START = 1 / 25
 ONECYCLE_END = 1 / 25e4
+ONECYCLE_BETAS = (0.95, 0.85)
 
 
 def learning_rate(train: TrainSection, step: int, total_steps: int, steps_per_epoch: int) -> float:
@@ -20,7 +21,7 @@ def learning_rate(train: TrainSection, step: int, total_steps: int, steps_per_ep
         step -= step % steps_per_epoch
     epoch, epochs = step / steps_per_epoch, total_steps / steps_per_epoch
     if train.schedule == "onecycle":
-        return _one_cycle(train, epoch, epochs)
+        return _one_cycle(train, epoch, epochs)[0]
     if epoch < train.warmup_epochs:
         return train.warmup_lr + (train.lr - train.warmup_lr) * epoch / train.warmup_epochs
     if train.schedule == "constant":
@@ -31,12 +32,28 @@ def learning_rate(train: TrainSection, step: int, total_steps: int, steps_per_ep
     return _cosine(train.lr, train.min_lr, epoch - train.warmup_epochs, length)
 
 
-def _one_cycle(train: TrainSection, epoch: float, epochs: float) -> float:
+def first_beta(train: TrainSection, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    """The first of the betas at update number `step`: moved against the rate where the recipe says so."""
+    if not train.cycle_momentum:
+        return train.betas[0]
+    if train.schedule_by == "epoch":
+        step -= step % steps_per_epoch
+    return _one_cycle(train, step / steps_per_epoch, total_steps / steps_per_epoch)[1]
+
+
+def _one_cycle(train: TrainSection, epoch: float, epochs: float) -> tuple[float, float]:
+    """Rate and first beta."""
     epochs -= train.cooldown_epochs
     rise = train.warmup_epochs or ONECYCLE_WARMUP * epochs
+    if train.schedule_by == "epoch":  # as PyTorch counts: the last epoch has the final rate
+        rise, epochs = rise - 1, epochs - 1
     if epoch < rise:
-        return _cosine(train.warmup_lr or train.lr * ONECYCLE_START, train.lr, epoch, rise)
-    return _cosine(train.lr, train.min_lr or train.lr * ONECYCLE_END, epoch - rise, epochs - rise)
+        start = train.warmup_lr or train.lr * ONECYCLE_START
+        return _cosine(start, train.lr, epoch, rise), _cosine(*ONECYCLE_BETAS, epoch, rise)
+    end = train.min_lr or train.lr * ONECYCLE_END
+    low, high = reversed(ONECYCLE_BETAS)
+    done, length = epoch - rise, epochs - rise
+    return _cosine(train.lr, end, done, length), _cosine(low, high, done, length)
 
 
 def _cosine(start: float, end: float, position: float, length: float) -> float:

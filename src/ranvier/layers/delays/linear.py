@@ -51,6 +51,8 @@ class DelayLinear(Stateful):
         frozen: True rounds the kernel in training too and gives delays no gradient.
     """
 
+    undecayed = ("delay",)
+
     def __init__(
         self,
         in_features: int,

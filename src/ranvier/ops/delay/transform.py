@@ -2,9 +2,9 @@
 
 The sequence is cut into blocks of `m` outputs that read N = m + K − 1 inputs each. On a block, correlation with a
 kernel is `C ((A x) ⊙ (G k))`: A and G transform the N inputs and the K taps to R real numbers, where the sum over
-inputs is an ordinary matrix product for each of the R, and C goes back. A complex product takes three real ones (Karatsuba),
-so that R ≈ 3N/2; per output step that replaces K multiplications by about 3(m + K)/(2m), plus the transforms, which are
-shared by all outputs or all samples. Choosing `m` weighs the one against the other.
+inputs is an ordinary matrix product for each of the R, and C goes back. A complex product takes three real ones
+(Karatsuba), so that R ≈ 3N/2; per output step that replaces K multiplications by about 3(m + K)/(2m), plus the
+transforms, which are shared by all outputs or all samples. Choosing `m` weighs the one against the other.
 """
 
 from __future__ import annotations
