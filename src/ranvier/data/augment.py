@@ -77,8 +77,11 @@ class Augment:
 
         Values of images stay in [0, 1]; `x` itself is not changed.
         """
+        active = bool(self.crop or self.flip or self.randaugment or self.jitter or self.erasing)
+        if x.ndim == 3 and not active:  # a sequence of vectors
+            return x
         _check_batch(x)
-        if not (self.crop or self.flip or self.randaugment or self.jitter or self.erasing):
+        if not active:
             return x
         if self.jitter and (x.ndim == 5 or x.shape[1] not in (1, 3)):
             raise ShapeError(f"jitter needs images [B, 1 or 3, H, W], got {tuple(x.shape)}")
