@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ranvier import bench, data, encode, errors, layers, measure, models, neurons, ops, surrogates, train
     from ranvier.errors import RanvierError
+    from ranvier.layers import compact_spikes, recompute
     from ranvier.models import create_model, list_models
     from ranvier.packing import Packed, pack
     from ranvier.state import Memory, carry, stream
@@ -24,6 +25,8 @@ _NAMES = {
     "RanvierError": "ranvier.errors",
     "create_model": "ranvier.models",
     "list_models": "ranvier.models",
+    "compact_spikes": "ranvier.layers",
+    "recompute": "ranvier.layers",
     "Packed": "ranvier.packing",
     "pack": "ranvier.packing",
     "Memory": "ranvier.state",
@@ -32,8 +35,9 @@ _NAMES = {
 }
 
 __all__ = [
-    "Memory", "Packed", "RanvierError", "bench", "carry", "create_model", "data", "encode", "errors", "layers",
-    "list_models", "measure", "models", "neurons", "ops", "optim", "pack", "stream", "surrogates", "train",
+    "Memory", "Packed", "RanvierError", "bench", "carry", "compact_spikes", "create_model", "data", "encode",
+    "errors", "layers", "list_models", "measure", "models", "neurons", "ops", "optim", "pack", "recompute", "stream",
+    "surrogates", "train",
 ]  # fmt: skip
 
 

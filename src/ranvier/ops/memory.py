@@ -71,5 +71,12 @@ def empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     plain = type(x) is Tensor  # not a fake one of the compiler
     if not plain or x.device.type != "cpu" or nbytes < LARGE or not dense:
         return torch.empty_like(x, dtype=dtype)
-    flat = torch.from_numpy(POOL.take(nbytes)).view(dtype)
-    return flat.as_strided(x.shape, x.stride())
+    return empty_flat(x.numel(), dtype).as_strided(x.shape, x.stride())
+
+
+def empty_flat(numel: int, dtype: torch.dtype) -> Tensor:
+    """`[numel]` on the CPU, from the pool where it is large."""
+    nbytes = numel * dtype.itemsize
+    if nbytes < LARGE:
+        return torch.empty(numel, dtype=dtype, device="cpu")
+    return torch.from_numpy(POOL.take(nbytes)).view(dtype)
