@@ -12,10 +12,12 @@ from ranvier.cli.audit import audit
 from ranvier.cli.bench import bench
 from ranvier.cli.claims import claims
 from ranvier.cli.data import data
+from ranvier.cli.dc import dc
 from ranvier.cli.energy import energy
 from ranvier.cli.evaluate import evaluate
 from ranvier.cli.models import models
 from ranvier.cli.report import report
+from ranvier.cli.sample import sample
 from ranvier.cli.train import train
 
 VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
@@ -28,6 +30,8 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "audit": audit,
     "energy": energy,
     "data": data,
+    "sample": sample,
+    "dc": dc,
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ranvier.diffusion.coefficients import UniPCCoefficients, unipc_coefficients
 from ranvier.diffusion.compensation import lagrange_compensate, lagrange_weights
+from ranvier.diffusion.frechet import frechet_distance
+from ranvier.diffusion.generate import Generated, denoiser_of, generate, load_denoiser, name_of, schedule_of, search_for
 from ranvier.diffusion.grid import TimeGrid, custom_grid, time_grid
 from ranvier.diffusion.guidance import Counted, Denoiser, Guided, NetworkDenoiser
 from ranvier.diffusion.mixture import GaussianMixture
 from ranvier.diffusion.phi import phi
+from ranvier.diffusion.picture import image_grid, save_png
 from ranvier.diffusion.prediction import Threshold
 from ranvier.diffusion.ratios import CompensationRatios
 from ranvier.diffusion.reference import reference_trajectory
@@ -27,11 +30,13 @@ if TYPE_CHECKING:
 _NEEDS_DIFFUSERS = ("DCSolverMultistepScheduler", "NoRatiosWarning")
 
 __all__ = [
-    "CascadePolynomialRegression", "CompensationRatios", "Counted", "DCSolverMultistepScheduler", "DCSolverScheduler",
-    "Denoiser", "GaussianMixture", "Guided", "NetworkDenoiser", "NoRatiosWarning", "NoiseSchedule",
-    "OutsideFitWarning", "SearchOptions", "Threshold", "TimeGrid", "UniPCCoefficients", "custom_grid",
-    "lagrange_compensate", "lagrange_weights", "linear_betas", "phi", "reference_trajectory", "sample_ode",
-    "scaled_linear_betas", "search_compensation_ratios", "time_grid", "unipc_coefficients",
+    "CascadePolynomialRegression", "CompensationRatios", "Counted", "DCSolverMultistepScheduler",
+    "DCSolverScheduler", "Denoiser", "GaussianMixture", "Generated", "Guided", "NetworkDenoiser", "NoRatiosWarning",
+    "NoiseSchedule", "OutsideFitWarning", "SearchOptions", "Threshold", "TimeGrid", "UniPCCoefficients",
+    "custom_grid", "denoiser_of", "frechet_distance", "generate", "image_grid", "lagrange_compensate",
+    "lagrange_weights", "linear_betas", "load_denoiser", "name_of", "phi", "reference_trajectory", "sample_ode",
+    "save_png", "scaled_linear_betas", "schedule_of", "search_compensation_ratios", "search_for", "time_grid",
+    "unipc_coefficients",
 ]  # fmt: skip
 
 
