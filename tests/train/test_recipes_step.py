@@ -8,23 +8,30 @@ from typing import Any
 import pytest
 import torch
 
-from ranvier.data import ArraySamples, DataBundle
+from ranvier.data import ArraySamples, DataBundle, Samples
+from ranvier.data.features import FrameSamples
 from ranvier.train import assemble, fit, list_recipes, load_recipe
 
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "nmnist": (8, 2, 34, 34)}
+SHAPES: dict[str, tuple[int, ...]] = {
+    "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "nmnist": (8, 2, 34, 34),
+    "motion": (6, 2, 16, 16), "shd": (12, 140), "ssc": (12, 140), "gsc": (12, 140), "fsdd-spikes": (12, 140),
+}  # fmt: skip
+CLASSES = {"shd": 20, "ssc": 35, "gsc": 35, "motion": 36}  # where the published size depends on them
 
 
 def bundle(name: str) -> DataBundle:
     shape = SHAPES[name]
-    kind = "event" if len(shape) == 4 else "static"
+    kind = {2: "sequence", 3: "static", 4: "event"}[len(shape)]
 
-    def samples(count: int) -> ArraySamples:
+    def samples(count: int) -> Samples:
+        if kind == "sequence":
+            return FrameSamples(torch.rand(count, *shape), torch.arange(count) % 10, range(count))
         values = torch.randint(0, 255 if kind == "static" else 3, (count, *shape), dtype=torch.uint8)
         return ArraySamples(values, torch.arange(count) % 10, scale=255.0 if kind == "static" else 1.0)
 
     colours = shape[0] if kind == "static" else 0
     return DataBundle(
-        name=name, kind=kind, train=samples(8), test=samples(3), input_shape=shape, classes=tuple("0123456789"),
+        name=name, kind=kind, train=samples(8), test=samples(3), input_shape=shape, classes=tuple(map(str, range(CLASSES.get(name, 10)))),
         mean=(0.5,) * colours or None, std=(0.25,) * colours or None, version=1, fingerprint="0" * 64, options={},
     )  # fmt: skip
 
@@ -45,7 +52,7 @@ def test_one_step(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(assemble.data_room, "load", load)
     result = fit(recipe, tmp_path, progress=False)
     assert (result.steps, result.test.n, len(asked)) == (1, 3, 1)
-    assert result.model["args"]["num_classes"] == 10
+    assert result.model["args"]["num_classes"] == CLASSES.get(recipe.data.name, 10)
     if "full scale" in Path(assemble.__file__).parent.parent.joinpath("recipes", f"{name}.yaml").read_text():
         from ranvier.models import model_card
 

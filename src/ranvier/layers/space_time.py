@@ -66,7 +66,7 @@ class SpaceTimeConv(Stateful):
         self,
         in_channels: int,
         out_channels: int,
-        kernel: tuple[int, int, int],
+        kernel: tuple[int, ...],
         polarity: Polarity | None = None,
         bias: bool = True,
         delays: Delays = "free",

@@ -67,7 +67,7 @@ class HDSNN(SpikingClassifier):
         if not 0 < readout_fraction <= 1:
             raise ArgumentError(f"readout_fraction must be above 0 and at most 1, got {readout_fraction!r}")
         self.link, self.readout, self.readout_fraction = link, readout, readout_fraction
-        self.layer = SpaceTimeConv(in_channels, num_classes, (kernel[0], kernel[1], kernel[2]), polarity, delays=delays)
+        self.layer = SpaceTimeConv(in_channels, num_classes, tuple(kernel), polarity, delays=delays)
         cone = ConeMask() if mask is True else ConeMask(**mask) if isinstance(mask, Mapping) else mask or None
         self.mask: Tensor | None
         self.register_buffer("mask", self.layer.at_weights(cone(*self.layer.kernel)) if cone else None)
