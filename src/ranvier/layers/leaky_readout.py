@@ -10,7 +10,7 @@ from torch import Tensor
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.state import Stateful
 
-_CHUNK = 128  # steps of one triangular product
+_NOTHING = 1e-30  # a share of the past that no number format here would notice
 
 
 class LeakyReadout(Stateful):
@@ -30,21 +30,17 @@ class LeakyReadout(Stateful):
         if x.dim() < 2 or x.shape[0] == 0:
             raise ShapeError(f"LeakyReadout takes a sequence [T, B, ...] of at least one step, got {tuple(x.shape)}")
         keep = 1 - 1 / self.tau
+        u = x.to(torch.promote_types(x.dtype, torch.float32))
         state = self.recall()
-        u = None if state is None else self.fits(state, (x[0],))[0]
-        work = torch.promote_types(x.dtype, torch.float32)
-        parts: list[Tensor] = []
-        for part in x.to(work).split(_CHUNK):
-            age = torch.arange(len(part), device=x.device, dtype=torch.float64)
-            decays = torch.where(age[:, None] >= age, keep ** (age[:, None] - age).clamp_min(0), 0.0).to(work)
-            y = (decays @ part.flatten(1)).view_as(part)
-            if u is not None:
-                y = y + (keep ** (age + 1)).to(work).view(-1, *[1] * (x.dim() - 1)) * u.to(work)
-            parts.append(y)
-            u = y[-1]
-        assert u is not None
-        self.remember((u,))
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(x.dtype)
+        if state is not None:
+            before = self.fits(state, (x[0],))[0].to(u.dtype)
+            u = torch.cat([u[:1] + keep * before, u[1:]])
+        span = 1  # u[t] holds the sum over the last `span` steps; it doubles from pass to pass
+        while span < len(u) and keep**span > _NOTHING:
+            u = torch.cat([u[:span], u[span:] + keep**span * u[:-span]])
+            span *= 2
+        self.remember((u[-1],))
+        return u.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"tau={self.tau:g}"

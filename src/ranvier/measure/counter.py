@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranvier.measure.lineage import Lineage
-from ranvier.measure.synaptic import Product, Synapses, convolution, linear, matrix_factors, sparse_convolution
+from ranvier.measure.synaptic import (
+    DELAYED,
+    Product,
+    Synapses,
+    convolution,
+    delayed,
+    linear,
+    matrix_factors,
+    sparse_convolution,
+)
 from ranvier.measure.tally import NeuronTally, NormTally, SynapticTally
 from ranvier.neurons import Neuron
 
@@ -162,6 +171,8 @@ class Counter(TorchDispatchMode):
                 self._synapses(scope, convolution(args, output), output)
         elif name == "ranvier.sparse_conv":
             self._synapses(scope, sparse_convolution(args), output)
+        elif name in DELAYED:
+            self._synapses(scope, delayed(name, args), output)
         elif name.startswith(_FUSED_ATTENTION):
             self._fused_attention(scope, *args[:3])
         elif "batch_norm" in name:

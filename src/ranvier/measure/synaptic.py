@@ -119,6 +119,30 @@ def sparse_convolution(args: Sequence[Any]) -> Synapses:
     return Synapses("sparse_conv", x, weight, False, macs, macs, channels, total)
 
 
+DELAYED = ("ranvier.delay_gather", "ranvier.delay_scatter", "ranvier.delay_transform")
+
+
+def delayed(name: str, args: Sequence[Any]) -> Synapses:
+    """Synapses with delays, `x` `[T, B, I]`: at whole delays each meets an input once, in a convolution with a kernel
+    over time once a tap. Those that arrive after the last step count as well."""
+    x: Tensor = args[0]
+    steps = x.shape[0] * x.shape[1]
+    if name == "ranvier.delay_transform":
+        weight = args[1]
+        steps -= args[2] * x.shape[1]
+        fan = torch.full((x.shape[2],), weight.shape[0] * weight.shape[1], device=x.device)
+    else:
+        ptr, other, weight = args[2], args[3], args[5]
+        fan = ptr.diff() if name == "ranvier.delay_scatter" else torch.bincount(other.long(), minlength=x.shape[2])
+
+    def total(v: Tensor) -> float:
+        each = v.sum((0, 1), dtype=torch.float64 if v.is_floating_point() else torch.int64)
+        return float((each * fan.to(v.device)).sum())
+
+    macs = steps * weight.numel()
+    return Synapses("linear", x, weight, False, macs, macs, int(fan.max()) if fan.numel() else 0, total)
+
+
 def _sum(v: Tensor) -> Tensor:
     return v.sum(dtype=torch.float64 if v.is_floating_point() else torch.int64)
 

@@ -68,36 +68,8 @@ def scatter(x: Tensor, pending: Tensor | None, table: Synapses) -> tuple[Tensor,
 
     Returns `y` `[T, B, O]` and what is pending after it. Work is spikes times fan-out. Not differentiable.
     """
-    steps, batch, _ = x.shape
-    reach = table.max_delay
-    x, strength = x.detach(), table.strength
-    if x.dtype != strength.dtype:
-        x = x.to(strength.dtype)
-    future = torch.zeros((steps + reach, batch, table.outputs), dtype=x.dtype, device=x.device)
-    if pending is not None and reach:
-        future[:reach] = pending.to(x.dtype).transpose(0, 1)
-    if x.device.type == "cpu" and use_kernels("cpu") and x.dtype in (torch.float32, torch.float64):
-        from ranvier.ops.delay import numba_synapses
-
-        x = x.contiguous()
-        arrays: list[Any] = [t.numpy() for t in (x, table.ptr, table.other, table.steps, strength, future)]
-        kernel: Any = numba_synapses.scatter
-        work = x.numel() * table.outputs // 8  # as if one input in eight was a spike
-        in_slices(lambda lo, hi: kernel(*arrays, lo, hi), batch, work)
-    else:
-        _scatter_reference(x, table, future)
-    return future[:steps], future[steps:].transpose(0, 1).contiguous()
-
-
-def _scatter_reference(x: Tensor, table: Synapses, future: Tensor) -> None:
-    pre = torch.repeat_interleave(torch.arange(len(table.ptr) - 1, device=x.device), table.ptr.diff())
-    steps = x.shape[0]
-    for d in range(table.max_delay + 1):
-        late = table.steps == d
-        if late.any():
-            w = x.new_zeros((x.shape[2], table.outputs))
-            w.index_put_((pre[late], table.other[late].long()), table.strength[late].to(x.dtype), accumulate=True)
-            future[d : d + steps] += x @ w
+    y, after = torch.ops.ranvier.delay_scatter(x.detach(), pending, *_flat(table))
+    return y, after
 
 
 def gather(x: Tensor, history: Tensor | None, table: Synapses) -> Tensor:
@@ -110,27 +82,89 @@ def gather(x: Tensor, history: Tensor | None, table: Synapses) -> Tensor:
 
     Returns `y` `[T, B, O]`. Work is synapses times steps, whatever the delays. Not differentiable.
     """
-    steps, batch, inputs = x.shape
-    reach, strength = table.max_delay, table.strength
-    x = x.detach().to(strength.dtype)
-    whole = empty((batch, inputs, reach + steps), x.dtype, x.device)
-    whole[:, :, reach:] = x.permute(1, 2, 0)
-    if reach:
-        whole[:, :, :reach] = 0 if history is None else history.detach().permute(1, 2, 0)
-    if x.device.type == "cpu" and use_kernels("cpu") and x.dtype in (torch.float32, torch.float64):
+    return torch.ops.ranvier.delay_gather(x.detach(), None if history is None else history.detach(), *_flat(table))
+
+
+def _flat(table: Synapses) -> tuple[Any, ...]:
+    return table.ptr, table.other, table.steps, table.strength, table.outputs, table.max_delay
+
+
+_TABLE = "Tensor ptr, Tensor other, Tensor steps, Tensor strength, int outputs, int max_delay"
+torch.library.define("ranvier::delay_scatter", f"(Tensor x, Tensor? pending, {_TABLE}) -> (Tensor, Tensor)")
+torch.library.define("ranvier::delay_gather", f"(Tensor x, Tensor? history, {_TABLE}) -> Tensor")
+
+
+@torch.library.impl("ranvier::delay_scatter", ("cpu", "cuda"))
+def delay_scatter_impl(
+    x: Tensor, pending: Tensor | None, ptr: Tensor, other: Tensor, steps: Tensor, strength: Tensor, outputs: int,
+    max_delay: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    length, batch, _ = x.shape
+    x = x.to(strength.dtype)
+    future = torch.zeros((length + max_delay, batch, outputs), dtype=x.dtype, device=x.device)
+    if pending is not None and max_delay:
+        future[:max_delay] = pending.to(x.dtype).transpose(0, 1)
+    if _has_kernel(x):
         from ranvier.ops.delay import numba_synapses
 
-        y = empty((batch, table.outputs, steps), x.dtype)
-        arrays: list[Any] = [t.numpy() for t in (whole, table.ptr, table.other, table.steps, strength, y)]
-        kernel: Any = numba_synapses.gather
-        work = len(strength) * steps * batch
+        arrays: list[Any] = [t.numpy() for t in (x.contiguous(), ptr, other, steps, strength, future)]
+        kernel: Any = numba_synapses.scatter
+        work = x.numel() * outputs // 8  # as if one input in eight was a spike
         in_slices(lambda lo, hi: kernel(*arrays, lo, hi), batch, work)
+    else:
+        pre = torch.repeat_interleave(torch.arange(len(ptr) - 1, device=x.device), ptr.diff())
+        for d in steps.unique().tolist():
+            late = steps == d
+            w = x.new_zeros((x.shape[2], outputs))
+            future[d : d + length] += x @ w.index_put_((pre[late], other[late].long()), strength[late], accumulate=True)
+    return future[:length], future[length:].transpose(0, 1).clone(memory_format=torch.contiguous_format)
+
+
+@torch.library.impl("ranvier::delay_gather", ("cpu", "cuda"))
+def delay_gather_impl(
+    x: Tensor, history: Tensor | None, ptr: Tensor, other: Tensor, steps: Tensor, strength: Tensor, outputs: int,
+    max_delay: int,
+) -> Tensor:  # fmt: skip
+    length, batch, inputs = x.shape
+    x = x.to(strength.dtype)
+    whole = empty((batch, inputs, max_delay + length), x.dtype, x.device)
+    whole[:, :, max_delay:] = x.permute(1, 2, 0)
+    if max_delay:
+        whole[:, :, :max_delay] = 0 if history is None else history.permute(1, 2, 0)
+    if _has_kernel(x):
+        from ranvier.ops.delay import numba_synapses
+
+        y = empty((batch, outputs, length), x.dtype)
+        arrays: list[Any] = [t.numpy() for t in (whole, ptr, other, steps, strength, y)]
+        kernel: Any = numba_synapses.gather
+        in_slices(lambda lo, hi: kernel(*arrays, lo, hi), batch, len(strength) * length * batch)
         return y.permute(2, 0, 1)
-    y = x.new_zeros((batch, table.outputs, steps))
-    post = torch.repeat_interleave(torch.arange(table.outputs, device=x.device), table.ptr.diff())
-    for d in table.steps.unique().tolist():
-        late = table.steps == d
-        w = x.new_zeros((table.outputs, inputs))
-        w.index_put_((post[late], table.other[late].long()), strength[late].to(x.dtype), accumulate=True)
-        y += w @ whole[:, :, reach - d : reach - d + steps]
+    y = x.new_zeros((batch, outputs, length))
+    post = torch.repeat_interleave(torch.arange(outputs, device=x.device), ptr.diff())
+    for d in steps.unique().tolist():
+        late = steps == d
+        w = x.new_zeros((outputs, inputs))
+        w.index_put_((post[late], other[late].long()), strength[late], accumulate=True)
+        y += w @ whole[:, :, max_delay - d : max_delay - d + length]
     return y.permute(2, 0, 1)
+
+
+def _has_kernel(x: Tensor) -> bool:
+    return x.device.type == "cpu" and use_kernels("cpu") and x.dtype in (torch.float32, torch.float64)
+
+
+@torch.library.register_fake("ranvier::delay_scatter")
+def _(
+    x: Tensor, pending: Tensor | None, ptr: Tensor, other: Tensor, steps: Tensor, strength: Tensor, outputs: int,
+    max_delay: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    y = strength.new_empty((x.shape[0], x.shape[1], outputs))
+    return y, strength.new_empty((x.shape[1], max_delay, outputs))
+
+
+@torch.library.register_fake("ranvier::delay_gather")
+def _(
+    x: Tensor, history: Tensor | None, ptr: Tensor, other: Tensor, steps: Tensor, strength: Tensor, outputs: int,
+    max_delay: int,
+) -> Tensor:  # fmt: skip
+    return strength.new_empty((x.shape[1], outputs, x.shape[0])).permute(2, 0, 1)
