@@ -27,6 +27,7 @@ ALIASES = {
     "pooling_stat": "pools",
     "steps": "T",
     "time_steps": "T",
+    "num_classes": "vocab_size",
 }
 
 
@@ -67,7 +68,8 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     taken = inspect.signature(entry.builder).parameters
     renamed: dict[str, Any] = {}
     for key, value in overrides.items():
-        target = key if key in taken else ALIASES.get(key, key)
+        other = ALIASES.get(key, key)
+        target = other if key not in taken and other in taken else key
         if target in renamed:
             raise ArgumentError(f"model {name!r} got {target!r} twice, once as {key!r}")
         renamed[target] = value
