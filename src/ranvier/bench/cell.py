@@ -17,7 +17,7 @@ from ranvier.bench.result import Cost, Epoch, Metric, ModelRef, Result, TaskRef,
 from ranvier.bench.runner import now, result_path
 from ranvier.bench.suite import Cell
 from ranvier.data import Samples
-from ranvier.errors import CheckpointError
+from ranvier.errors import CheckpointError, ConfigError
 from ranvier.measure.machine import peak_rss
 from ranvier.train import Recipe, RunResult, fit, load_run, load_splits, parse_recipe, read_journal
 from ranvier.train.run import METRICS
@@ -61,6 +61,8 @@ def _result(cell: Cell, run: RunResult, net: nn.Module, test: Samples, threads: 
     measured = profile(net, x, time_first=test.time_first)
     sample = sample_of(net, test)
     evaluation = run.test
+    if evaluation.accuracy is None:
+        raise ConfigError(f"{cell.label}: a suite compares classifiers, and this model does not classify")
     error = math.sqrt(evaluation.accuracy * (1 - evaluation.accuracy) / evaluation.n)
     card = getattr(net, "card", None)
     return Result(

@@ -36,9 +36,11 @@ def evaluate(
         return
     by_step = ", ".join(f"{accuracy:.2%}" for accuracy in figures.accuracy_by_step)
     rate = "—" if figures.firing_rate is None else f"{figures.firing_rate:.2%}"
+    accuracy: list[tuple[str, str]] = []
+    if figures.accuracy is not None:
+        accuracy = [(f"{split} accuracy", f"{figures.accuracy:.2%} of {figures.n}"), ("after each step", by_step)]
     facts = [
-        (f"{split} accuracy", f"{figures.accuracy:.2%} of {figures.n}"),
-        ("after each step", by_step),
+        *accuracy,
         ("loss", f"{figures.loss:.4f}"),
         ("firing rate", rate),
         ("time", f"{figures.seconds:.2f} s"),

@@ -50,10 +50,13 @@ def train(
     if as_json:
         print_json({**result.to_json(), "out": result.out})
         return
-    validation = "none set aside" if result.validation is None else f"{result.validation['accuracy']:.2%}"
+    figure, test, form = "accuracy", result.test.accuracy, ".2%"
+    if test is None:
+        figure, test, form = "loss", result.test.loss, ".4f"
+    validation = "none set aside" if result.validation is None else f"{result.validation[figure]:{form}}"
     facts = [
-        ("test accuracy", f"{result.test.accuracy:.2%} of {result.test.n}"),
-        ("validation accuracy", f"{validation} (epoch {result.selected_epoch} of {result.epochs})"),
+        (f"test {figure}", f"{test:{form}} of {result.test.n}"),
+        (f"validation {figure}", f"{validation} (epoch {result.selected_epoch} of {result.epochs})"),
         ("trained", f"{result.params:,} parameters, {result.steps} steps, {result.train_s:.1f} s"),
         ("run", result.out),
     ]

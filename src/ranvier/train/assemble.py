@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import ranvier.data as data_room
 from ranvier.data import Augment, DataBundle, Samples, split_validation
 from ranvier.errors import ArgumentError, ConfigError
-from ranvier.models import SpikingClassifier, create_model
+from ranvier.models import MODELS, SpikingClassifier, create_model
 from ranvier.train.recipe import AugmentSection, Recipe
 
 VALIDATION_SEED = 0
@@ -66,9 +67,20 @@ def model_arguments(recipe: Recipe, bundle: DataBundle) -> dict[str, Any]:
     }
     if steps:
         arguments["T"] = steps[0]
-    elif recipe.data.normalize and bundle.mean is not None and bundle.std is not None:
+    elif (
+        recipe.data.normalize
+        and _takes_encoder(recipe.model.name)
+        and bundle.mean is not None
+        and bundle.std is not None
+    ):
         arguments["encoder"] = {"type": "direct", "mean": list(bundle.mean), "std": list(bundle.std)}
     return {**arguments, **recipe.model.args}
+
+
+def _takes_encoder(model: str) -> bool:
+    """A denoiser, say, has no encoder."""
+    parameters = inspect.signature(MODELS[model].builder).parameters
+    return "encoder" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def build_augment(section: AugmentSection, epoch: int) -> Augment:

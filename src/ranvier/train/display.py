@@ -29,7 +29,7 @@ class Display:
         )  # fmt: skip
         self._task = self._bar.add_task(name, total=total_steps, completed=start, figures="")
 
-    def step(self, step: int, epoch: int, loss: float, accuracy: float, rate: float | None) -> None:
+    def step(self, step: int, epoch: int, loss: float, accuracy: float | None, rate: float | None) -> None:
         """After an update: `epoch` from 0, running means of the epoch."""
         if self._bar is not None:
             figures = f"epoch {epoch + 1}/{self._epochs}  {_figures(loss, accuracy, rate)}"
@@ -39,9 +39,11 @@ class Display:
         """After an epoch: its line of `metrics.jsonl`."""
         width = len(str(self._epochs))
         line = f"epoch {entry['epoch']:>{width}}/{self._epochs}  "
-        line += _figures(entry["train_loss"], entry["train_accuracy"], entry.get("firing_rate"))
+        line += _figures(entry["train_loss"], entry.get("train_accuracy"), entry.get("firing_rate"))
+        if "val_loss" in entry:
+            line += f"  val loss {entry['val_loss']:.4f}"
         if "val_accuracy" in entry:
-            line += f"  val loss {entry['val_loss']:.4f}  val acc {entry['val_accuracy']:.2%}"
+            line += f"  val acc {entry['val_accuracy']:.2%}"
         self.say(line)
 
     def say(self, line: str) -> None:
@@ -61,6 +63,7 @@ class Display:
             self._bar.stop()
 
 
-def _figures(loss: float, accuracy: float, rate: float | None) -> str:
+def _figures(loss: float, accuracy: float | None, rate: float | None) -> str:
     firing = "" if rate is None else f"  firing {rate:.1%}"
-    return f"loss {loss:.4f}  acc {accuracy:.2%}{firing}"
+    right = "" if accuracy is None else f"  acc {accuracy:.2%}"
+    return f"loss {loss:.4f}{right}{firing}"

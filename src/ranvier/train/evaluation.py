@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from ranvier.data import loader
 from ranvier.errors import ArgumentError, ShapeError
+from ranvier.models import Denoiser
 from ranvier.train.rates import RateMeter
 from ranvier.train.readout import Readout, read_out, running
 
@@ -30,15 +31,15 @@ class Evaluation:
     Attributes:
         n: samples.
         accuracy: share of samples whose readout (the time mean, unless the recipe says otherwise) is largest at their
-            label.
-        loss: mean cross-entropy of the readout.
-        accuracy_by_step: entry t is the accuracy of the readout of the first t + 1 steps.
+            label; None where nothing is classified.
+        loss: mean cross-entropy of the readout, or mean squared error of a denoiser.
+        accuracy_by_step: entry t is the accuracy of the readout of the first t + 1 steps; none of a denoiser.
         firing_rate: share of non-zero neuron outputs over the first batches; None for a net without neurons.
         seconds: wall-clock.
     """
 
     n: int
-    accuracy: float
+    accuracy: float | None
     loss: float
     accuracy_by_step: tuple[float, ...]
     firing_rate: float | None
@@ -78,7 +79,7 @@ def evaluate(
     if isinstance(target, nn.Module):
         if dataset is None:
             raise ArgumentError("dataset: evaluating a model needs one; only the folder of a run knows its own data")
-        return measure(target.to(device), dataset, batch_size or 256, device=device, seed=seed, readout=readout)
+        return _figures(target.to(device), dataset, batch_size or 256, readout, device=device, seed=seed)
     from ranvier.train.assemble import load_splits
     from ranvier.train.run import load_run
 
@@ -92,7 +93,15 @@ def evaluate(
         if dataset is None:
             raise ArgumentError(f"split: the run has no part {split!r}; only train and test")
     size = batch_size or recipe.data.eval_batch_size
-    return measure(net.to(device), dataset, size, device=device, seed=seed, readout=recipe.train.readout)
+    return _figures(net.to(device), dataset, size, recipe.train.readout, device=device, seed=seed)
+
+
+def _figures(net: nn.Module, dataset: Dataset[Any], batch_size: int, readout: Readout, **shared: Any) -> Evaluation:
+    if not isinstance(net, Denoiser):
+        return measure(net, dataset, batch_size, readout=readout, **shared)
+    from ranvier.train.objective import measure_denoising
+
+    return measure_denoising(net, dataset, batch_size, **shared)
 
 
 @torch.no_grad()

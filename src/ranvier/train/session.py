@@ -17,10 +17,10 @@ from ranvier.train.average import WeightAverage
 from ranvier.train.checkpoint import restore_module, save_weights
 from ranvier.train.diagnose import NonFiniteError, blame
 from ranvier.train.display import Display
-from ranvier.train.evaluation import Evaluation, measure
+from ranvier.train.evaluation import Evaluation
 from ranvier.train.interrupt import Interrupted, StopRequest
 from ranvier.train.journal import Journal
-from ranvier.train.loss import hits, recipe_loss
+from ranvier.train.objective import objective_for
 from ranvier.train.optimizer import build_optimizer, set_rates
 from ranvier.train.phases import begin_epoch, constrained
 from ranvier.train.progress import Best, Progress
@@ -45,6 +45,7 @@ class Session:
         seed_all(recipe.seed)  # the same weights in every process
         self.splits = assemble.load_splits(recipe)
         self.net = assemble.build_model(recipe, self.splits.bundle).to(fabric.device)
+        self.objective = objective_for(self.train, self.net)
         if self.train.precision == "64-true":
             self.net.double()
         self.average = WeightAverage(self.net, self.train.ema) if self.train.ema else None
@@ -122,11 +123,9 @@ class Session:
             waits = self.world > 1 and number < len(group) - 1
             with self.fabric.no_backward_sync(self.model, enabled=True) if waits else nullcontext():  # pyright: ignore[reportArgumentType]
                 with self.meter.watching(sampled and number == 0 and not self.train.compile):
-                    logits = self.model(x)
-                loss = recipe_loss(self.train, logits, target)
+                    loss, right = self.objective.loss(self.model, x, y, target)
                 self.fabric.backward(loss / len(group))
-            right = hits(logits.detach(), target, self.train.readout).item()
-            sums += torch.tensor([loss.item() * len(y), right, len(y), 0], dtype=torch.float64)
+            sums += torch.tensor([loss.item() * len(y), right.item(), len(y), 0], dtype=torch.float64)
             if self.world == 1 and not math.isfinite(sums[0].item()):
                 self._not_finite(x)
         sums[3] = float(self.request.asked)
@@ -149,7 +148,8 @@ class Session:
         if sampled:
             entry = {"step": self.at.step, "lr": lr, "loss": loss / samples}
             self.journal.write(entry if rate is None else {**entry, "firing_rate": rate})
-        self.display.step(self.at.step, epoch, *self.at.means())
+        loss, accuracy, rate = self.at.means()
+        self.display.step(self.at.step, epoch, loss, accuracy if self.objective.classifies else None, rate)
 
     stop_asked = False
 
@@ -173,15 +173,19 @@ class Session:
         lr = self.optimizer.param_groups[0]["lr"]
         loss, accuracy, rate = self.at.means()
         entry: dict[str, Any] = {
-            "epoch": done, "step": self.at.step, "lr": lr, "train_loss": loss, "train_accuracy": accuracy,
+            "epoch": done, "step": self.at.step, "lr": lr, "train_loss": loss,
         }  # fmt: skip
+        if self.objective.classifies:
+            entry["train_accuracy"] = accuracy
         if rate is not None:
             entry["firing_rate"] = rate
         improved = False
         if self.splits.validation is not None:
             found = self._measure(self._evaluated(), self.splits.validation)
-            entry |= {"val_loss": found.loss, "val_accuracy": found.accuracy}
-            improved = self.at.consider(Best(self.at.step, done, found.accuracy, found.loss))
+            entry["val_loss"] = found.loss
+            if found.accuracy is not None:
+                entry["val_accuracy"] = found.accuracy
+            improved = self.at.consider(Best(self.at.step, done, found.accuracy or 0.0, found.loss))
         self.journal.write(entry)
         self.display.epoch(entry)
         self.at.start_epoch()
@@ -197,10 +201,10 @@ class Session:
         if self.world > 1:
             for buffer in net.buffers():  # running statistics differ between processes until the next forward pass
                 torch.distributed.broadcast(buffer, 0)
-        return measure(
+        return self.objective.measure(
             net, dataset, self.recipe.data.eval_batch_size, device=self.fabric.device, seed=self.recipe.seed,
             autocast=self.fabric.autocast, rank=self.rank, world=self.world,
-            reduce=self._sum if self.world > 1 else None, readout=self.train.readout,
+            reduce=self._sum if self.world > 1 else None,
         )  # fmt: skip
 
     def _sum(self, tensor: Tensor) -> Tensor:
@@ -240,11 +244,15 @@ class Session:
                 out=self.folder.out, name=self.recipe.name, seed=self.recipe.seed, recipe_hash=self.recipe.hash(),
                 epochs=self.epochs, steps=self.at.step, selected_epoch=self.epochs if best is None else best.epoch,
                 selection="last" if best is None else "validation",
-                validation=None if best is None else {"accuracy": best.accuracy, "loss": best.loss}, test=test,
+                validation=None if best is None else self._figures(best), test=test,
                 params=sum(p.numel() for p in self.net.parameters() if p.requires_grad),
                 model=self.snapshot.model, fingerprint=self.splits.bundle.fingerprint,
                 train_s=self.at.train_s, eval_s=test.seconds,
             )  # fmt: skip
             self.folder.finish(result)
-            self.display.say(f"test accuracy {test.accuracy:.2%} (weights of epoch {result.selected_epoch})")
+            figure = f"loss {test.loss:.4f}" if test.accuracy is None else f"accuracy {test.accuracy:.2%}"
+            self.display.say(f"test {figure} (weights of epoch {result.selected_epoch})")
         self.fabric.barrier()
+
+    def _figures(self, best: Best) -> dict[str, float]:
+        return ({"accuracy": best.accuracy} if self.objective.classifies else {}) | {"loss": best.loss}

@@ -1,0 +1,132 @@
+"""What a net is trained for: the loss of a batch, and how good the net is on a data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ranvier.data import loader
+from ranvier.errors import ConfigError
+from ranvier.models import Denoiser
+from ranvier.train.evaluation import Evaluation, measure
+from ranvier.train.loss import hits, recipe_loss
+from ranvier.train.rates import RateMeter
+from ranvier.train.recipe import TrainSection
+
+
+class Objective(Protocol):
+    """Loss and measurement of one kind of training. `classifies` says whether accuracy means anything."""
+
+    classifies: bool
+
+    def loss(self, forward: Callable[..., Tensor], x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and how many of its samples were right (0 where nothing is classified).
+
+        `forward` is the net (perhaps compiled or distributed), `y` the labels, `target` the labels or, after mixing,
+        probabilities.
+        """
+        ...
+
+    def measure(self, net: nn.Module, dataset: Dataset[Any], batch_size: int, **shared: Any) -> Evaluation:
+        """Figures of `net` on `dataset`; further arguments as in `ranvier.train.evaluation.measure`."""
+        ...
+
+
+def objective_for(train: TrainSection, net: nn.Module) -> Objective:
+    """The objective that a recipe names; `ConfigError` where the model cannot be trained for it."""
+    denoises = isinstance(net, Denoiser)
+    if (train.loss == "denoising") != denoises:
+        wanted = "train.loss=denoising" if denoises else "cross_entropy or tet"
+        raise ConfigError(f"train.loss: {train.loss!r} does not fit this model; use {wanted}")
+    return Denoising(net) if isinstance(net, Denoiser) else Classification(train)
+
+
+class Classification:
+    """Cross-entropy or TET on per-step logits."""
+
+    classifies = True
+
+    def __init__(self, train: TrainSection) -> None:
+        self.train = train
+
+    def loss(self, forward: Callable[..., Tensor], x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        logits = forward(x)
+        return recipe_loss(self.train, logits, target), hits(logits.detach(), target, self.train.readout)
+
+    def measure(self, net: nn.Module, dataset: Dataset[Any], batch_size: int, **shared: Any) -> Evaluation:
+        return measure(net, dataset, batch_size, readout=self.train.readout, **shared)
+
+
+class Denoising:
+    """Mean square error of the predicted noise at random times (Ho, Jain and Abbeel, 2020, equation 14).
+
+    Images of the data set, in 0 .. 1, become −1 .. 1. The class of a share of the samples is hidden in training.
+    """
+
+    classifies = False
+
+    def __init__(self, net: Denoiser) -> None:
+        self.net = net
+
+    def loss(self, forward: Callable[..., Tensor], x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.net.label_dropout
+        return _denoising_loss(self.net, forward, x, y, hidden).mean(), torch.zeros((), device=x.device)
+
+    @torch.no_grad()
+    def measure(self, net: nn.Module, dataset: Dataset[Any], batch_size: int, **shared: Any) -> Evaluation:
+        return measure_denoising(net, dataset, batch_size, **shared)
+
+
+def _denoising_loss(net: Denoiser, forward: Callable[..., Tensor], x: Tensor, y: Tensor, hidden: float) -> Tensor:
+    """Squared error of each sample, `[B]`."""
+    image = 2 * x - 1
+    label = torch.randint(net.train_steps, (len(x),), device=x.device)
+    noisy, wanted = net.noised(image, label, torch.randn_like(image))
+    classes = None
+    if net.num_classes:
+        classes = torch.where(torch.rand(len(y), device=y.device) < hidden, net.num_classes, y)
+    found = forward(noisy, label.to(noisy.dtype), classes)
+    return F.mse_loss(found.float(), wanted.float(), reduction="none").flatten(1).mean(1)
+
+
+@torch.no_grad()
+def measure_denoising(
+    net: nn.Module,
+    dataset: Dataset[Any],
+    batch_size: int,
+    *,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    rank: int = 0,
+    world: int = 1,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> Evaluation:
+    """The denoising error of `net`, at times and with noise that depend on `seed` only; `accuracy` is None."""
+    assert isinstance(net, Denoiser)
+    started = time.perf_counter()
+    device = torch.device(device)
+    dtype = next((p.dtype for p in net.parameters()), torch.float32)
+    meter = RateMeter(net)
+    sums = torch.zeros(2, dtype=torch.float64)
+    training = net.training
+    net.eval()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed + rank)
+            for number, (x, y) in enumerate(loader(dataset, batch_size, rank=rank, world=world, prefetch=1)):
+                image = x.to(device, dtype if dtype == torch.float64 else None)
+                with meter.watching(number < 2), autocast():
+                    errors = _denoising_loss(net, net, image, y.to(device), hidden=0.0)
+                sums += torch.tensor([float(errors.sum()), len(y)], dtype=torch.float64)
+    finally:
+        net.train(training)
+    total, n = (sums if reduce is None else reduce(sums.to(device)).cpu()).tolist()
+    return Evaluation(int(n), None, total / n, (), meter.take(), time.perf_counter() - started)
