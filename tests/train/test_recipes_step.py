@@ -31,7 +31,8 @@ def bundle(name: str) -> DataBundle:
 
     colours = shape[0] if kind == "static" else 0
     return DataBundle(
-        name=name, kind=kind, train=samples(8), test=samples(3), input_shape=shape, classes=tuple(map(str, range(CLASSES.get(name, 10)))),
+        name=name, kind=kind, train=samples(8), test=samples(3), input_shape=shape,
+        classes=tuple(map(str, range(CLASSES.get(name, 10)))),
         mean=(0.5,) * colours or None, std=(0.25,) * colours or None, version=1, fingerprint="0" * 64, options={},
     )  # fmt: skip
 

@@ -136,6 +136,10 @@ class SpaceTimeConv(Stateful):
             self.remember((whole[whole.shape[0] - reach :],))
         past = None if state is None else history
         kernel = self.dense()
+        if self.delays == "shared":  # the number of events in the window, then one weight
+            before = channels.new_zeros((reach, *channels.shape[1:])) if past is None else past
+            channels = torch.cat([before, channels]).unfold(0, self.kernel[0], 1).sum(-1)
+            kernel, past = self.weight, None
         if self.polarity == "max":
             half = 0.5 * kernel
             pair = torch.cat([half[:, 1:] + half[:, :1], half[:, 1:] - half[:, :1]])
