@@ -111,6 +111,9 @@ def follow(model: nn.Module, x: Tensor, merge: tuple[str, ...] = (), requantize:
         for name, chain in chains.items()
         if chain and name not in broken and all(claimed[n] == 1 for n in chain)
     }
+    # An unmerged RepConv asks its own norm for the value of its border.
+    kept = mergeable(model)
+    fold = {name: chain for name, chain in fold.items() if not any(name.startswith(outer + ".") for outer in kept)}
     inside = {name for chain in fold.values() for name in chain}
     synapses = tuple(n for n, m in model.named_modules() if isinstance(m, Synapse | QuantSynapse))
     return Plan(merge, fold, synapses, tuple(sorted(seen - inside)), requantize)
