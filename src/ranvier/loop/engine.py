@@ -298,7 +298,7 @@ class SenseActLoop:
             return Verdict.trusting(raw)
         return self.monitor.assess(
             Observation(
-                raw, ring, predicted, ring_range, expected, speed, self._heading, position, self.env.tick, ready
+                raw, ring, predicted, ring_range, self.sensors.ring.contrast(raw.ranges), expected, speed, self._heading, position, self.env.tick, ready
             )
         )
 

@@ -75,6 +75,10 @@ class RingDVS:
         share = (torch.exp(self.integrated) / 0.9 - _DARK) / _LIGHT
         return (-_FALL * torch.log(share.clamp(math.exp(-20 / _FALL), 1.0))).clamp(0.1, 20.0)
 
+    def contrast(self, ranges: Tensor) -> Tensor:
+        """Log-intensity that surfaces at `ranges` should have, minus that integrated from the events `[N, 120]`."""
+        return torch.log(brightness(ranges.clamp_min(0.0), torch.full_like(ranges, 0.9))) - self.integrated
+
     def expected_rate(self, distance: Tensor, speed: Tensor) -> Tensor:
         """Events a tick that moving at `speed` past surfaces at `distance` should give, roughly, `[N]`."""
         slope = (_LIGHT / _FALL) * torch.exp(-distance / _FALL) / (_DARK + _LIGHT * torch.exp(-distance / _FALL))

@@ -24,6 +24,7 @@ class Observation:
         scan, ring: what arrived from the sensors.
         belief: what was predicted before the scan.
         ring_range: range image from the ring alone `[N, 120]`.
+        contrast: log-intensity that the measured ranges stand for, minus the ring's `[N, 120]`.
         ring_expected: events that the motion should have caused `[N]`.
         speed, heading: `[N]`.
         position: `[N, 2]`.
@@ -35,6 +36,7 @@ class Observation:
     ring: RingEvents
     belief: Belief
     ring_range: Tensor
+    contrast: Tensor
     ring_expected: Tensor
     speed: Tensor
     heading: Tensor
