@@ -54,7 +54,7 @@ def test_list_datasets_says_what_is_here(mnist_folder: Path, monkeypatch: pytest
     monkeypatch.delenv("RANVIER_DATA", raising=False)
     nowhere = {info.name: info for info in list_datasets()}
     assert {"digits", "mnist", "cifar10", "image_folder", "nmnist"} <= set(nowhere)
-    assert [name for name, info in nowhere.items() if info.available] == ["digits"]
+    assert [name for name, info in nowhere.items() if info.available] == ["digits", "motion"]
     assert all(info.how for info in nowhere.values()) and nowhere["nmnist"].kind == "event"
     assert nowhere["nmnist"].options["T"] == 10
     here = {info.name: info for info in list_datasets(mnist_folder)}
