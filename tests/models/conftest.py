@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (24, 16)},
     "delay_mlp": {"hidden": (24, 16), "max_delay": 4},
     "convnet": {"channels": (4, 8), "hidden": 16},
+    "hdsnn": {"kernel": (3, 3, 3), "mask": None, "spread": 0.5, "centre": 0.5, "readout_fraction": 0.5},
 }
 
 
