@@ -23,6 +23,7 @@ from ranvier.train import (
     fit,
     load_run,
     load_splits,
+    objective,
     read_journal,
     session,
 )
@@ -87,7 +88,7 @@ def test_the_test_part_is_touched_once_at_the_end_with_the_selected_weights(
 ) -> None:
     seen: list[tuple[str, dict[str, torch.Tensor]]] = []
     reads: list[int] = []
-    real_measure, real_load = session.measure, assemble.load_splits
+    real_measure, real_load = objective.measure, assemble.load_splits
 
     class Watched(ranvier.data.Samples):
         def __init__(self, inner: ranvier.data.Samples) -> None:
@@ -108,7 +109,7 @@ def test_the_test_part_is_touched_once_at_the_end_with_the_selected_weights(
         return real_measure(net, dataset, *args, **kwargs)
 
     monkeypatch.setattr(assemble, "load_splits", load)
-    monkeypatch.setattr(session, "measure", measure)
+    monkeypatch.setattr(objective, "measure", measure)
     # A rate that wrecks the weights later on, so that the selected epoch is not the last one.
     recipe = small(train={"epochs": 6, "schedule": "step", "step_epochs": 3, "gamma": 3000.0})
     result = fit(recipe, tmp_path / "r", progress=False)

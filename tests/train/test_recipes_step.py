@@ -53,7 +53,8 @@ def test_one_step(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(assemble.data_room, "load", load)
     result = fit(recipe, tmp_path, progress=False)
     assert (result.steps, result.test.n, len(asked)) == (1, 3, 1)
-    assert result.model["args"]["num_classes"] == CLASSES.get(recipe.data.name, 10)
+    wanted = recipe.model.args.get("num_classes", CLASSES.get(recipe.data.name, 10))
+    assert result.model["args"]["num_classes"] == wanted
     if "full scale" in Path(assemble.__file__).parent.parent.joinpath("recipes", f"{name}.yaml").read_text():
         from ranvier.models import model_card
 
