@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranvier.data import audio, events, motion, sets
+from ranvier.data import audio, events, motion, sets, text
 from ranvier.data.augment import Augment
 from ranvier.data.bundle import (
     DATASETS,
@@ -23,5 +23,5 @@ from ranvier.data.split import split_validation
 __all__ = [
     "DATASETS", "ArraySamples", "Augment", "Batches", "DataBundle", "DatasetEntry", "DatasetInfo", "Events", "Parts",
     "Samples", "audio", "build", "data_root", "events", "list_datasets", "load", "loader", "motion", "sets",
-    "split_validation", "subset", "to_frames",
+    "split_validation", "subset", "text", "to_frames",
 ]  # fmt: skip

@@ -9,14 +9,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ranvier.data.samples import Samples
 from ranvier.data.split import first_part
 from ranvier.errors import ArgumentError, DataError, nearest
 from ranvier.registry import Registry
 
-Kind = Literal["static", "event", "sequence"]
+if TYPE_CHECKING:
+    from ranvier.data.text.tokenizers import Tokenizer
+
+Kind = Literal["static", "event", "sequence", "text"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Parts:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     validation: Samples | None = None
+    tokenizer: Tokenizer | None = None
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,16 @@ class DataBundle:
 
     Attributes:
         train, test: map-style data sets of `(x, y)`, x float32 in [0, 1] (event counts may exceed it), y an int.
-        input_shape: of one x, `(C, H, W)` for `kind` "static", `(T, C, H, W)` for "event" and `(T, N)` for "sequence"
-            (sound: N channels or features a step; real values where they are not spikes).
+        input_shape: of one x, `(C, H, W)` for `kind` "static", `(T, C, H, W)` for "event", `(T, N)` for "sequence"
+            (sound: N channels or features a step; real values where they are not spikes), `(T,)` for "text", whose x
+            are token ids and whose y are the next ones.
         classes: the name of every label, in order.
         mean, std: of the train images, a value each channel, for the direct encoder; None for events.
         version: changes when the same name would give other samples (a new split, say).
         fingerprint: SHA-256 of the samples' identity (content, version, options), equal on every machine.
         options: the options that it was loaded with, defaults included.
         validation: the part that the data set itself sets aside for selection, or None.
+        tokenizer: of a text.
     """
 
     name: str
@@ -60,6 +66,7 @@ class DataBundle:
     fingerprint: str
     options: dict[str, Any]
     validation: Samples | None = None
+    tokenizer: Tokenizer | None = None
 
     @property
     def num_classes(self) -> int:
@@ -153,6 +160,7 @@ def load(
         input_shape=tuple(train[0][0].shape), classes=parts.classes, mean=parts.mean, std=parts.std,
         version=entry.version, fingerprint=hashlib.sha256(json.dumps(record, default=list).encode()).hexdigest(),
         options={**resolved, "train_size": train_size, "test_size": test_size}, validation=parts.validation,
+        tokenizer=parts.tokenizer,
     )  # fmt: skip
 
 

@@ -72,6 +72,11 @@ class Subset(Samples):
         self.labels = dataset.labels[self.indices]
         self.time_first = dataset.time_first
 
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of a data set of {len(self)}")
+        return self.dataset[int(self.indices[index])]
+
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         return self.dataset.batch(self.indices[as_index(indices, len(self))])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ranvier.data.sets import cifar10, digits, fsdd, fsdd_spikes, gsc, image_folder, mnist, motion, nmnist, shd
+from ranvier.data.sets import cifar10, digits, fsdd, fsdd_spikes, gsc, image_folder, mnist, motion, nmnist, shd, text
 
 __all__ = [
     "cifar10", "digits", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist", "motion", "nmnist", "shd",
+    "text",
 ]  # fmt: skip
