@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "delay_mlp": {"hidden": (24, 16), "max_delay": 4},
     "convnet": {"channels": (4, 8), "hidden": 16},
     "hdsnn": {"kernel": (3, 3, 3), "mask": None, "spread": 0.5, "centre": 0.5, "readout_fraction": 0.5},
+    "e3dsnn": {"num_points": 60, "voxel_size": 0.1, "embed": 4, "channels": (4, 6, 6, 8), "depths": (1, 1, 1, 1)},
+    "spike_gpt": {"num_classes": 11, "n_layer": 3, "n_embd": 24, "init": "torch_default"},
 }
 
 
@@ -33,6 +36,10 @@ def small_arguments(name: str) -> dict[str, Any]:
     """What `create_model` gets for a reduced size: narrow, shallow, small images."""
     card = model_card(name)
     assert card.family in SMALL, f"add a small size for the family {card.family!r} to {__file__}"
+    if card.task == "language":
+        return SMALL[card.family]
+    if "img_size" not in inspect.signature(MODELS[name].builder).parameters:
+        return {"T": 4, **SMALL[card.family]}
     side = card.input_shape[-1]
     size = side if side <= 8 else 16 if side <= 32 else 32
     return {"img_size": size, "T": 4, **SMALL[card.family]}
@@ -47,7 +54,7 @@ def distinct_when_small() -> list[str]:
     """One name for every different small model: sizes of a family often differ only in what is reduced."""
     first: dict[tuple[object, str], str] = {}
     for name, entry in sorted(MODELS.items()):
-        if entry.card.task != "classification":
+        if entry.card.task not in ("classification", "language"):
             continue
         arguments = {**entry.preset, **small_arguments(name), "num_classes": None}
         first.setdefault((entry.builder, repr(sorted(arguments.items()))), name)
@@ -57,6 +64,8 @@ def distinct_when_small() -> list[str]:
 def lively(model: nn.Module) -> nn.Module:
     """Normalisers with random affine parameters and statistics, so that spikes occur everywhere."""
     for name, norm in model.named_modules():
+        if isinstance(norm, nn.Linear) and name.endswith((".att.output", ".ffn.value")):
+            nn.init.normal_(norm.weight)  # the results of the mixers of a language model pass its thresholds
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             # A product of queries, keys and values over the few tokens of a small model needs many spikes.
@@ -67,8 +76,10 @@ def lively(model: nn.Module) -> nn.Module:
 
 
 def input_of(model: nn.Module, steps: int | None, batch: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Random images, or a sequence of `steps` frames."""
-    shape = (batch, model.in_channels, *model.img_size)
+    """Random images or clouds, or a sequence of `steps` of them; four or `steps` tokens for a language model."""
+    if model.card.task == "language":
+        return torch.randint(model.vocab_size, (4 if steps is None else steps, batch))
+    shape = (batch, *model.input_shape)
     return torch.rand(shape if steps is None else (steps, *shape), dtype=dtype)
 
 

@@ -56,9 +56,8 @@ def find(
     from ranvier.models import create_model
 
     net = create_model(model, **key_values(arguments))
-    channels, (height, width) = net.in_channels, net.img_size  # pyright: ignore[reportGeneralTypeIssues]
-    x = torch.rand(samples, channels, height, width)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    return Subject(_lively(net, x), x, FRESH, f"{samples} random images (--data NAME shows it real ones)")
+    x = torch.rand(samples, *net.input_shape)  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
+    return Subject(_lively(net, x), x, FRESH, f"{samples} random samples (--data NAME shows it real ones)")
 
 
 def _run(model: str, arguments: list[str] | None, data: str | None, data_root: Path | None, samples: int) -> Subject:

@@ -59,7 +59,8 @@ def extent(
 ) -> Extent:  # fmt: skip
     """Samples and steps of the batch `x`.
 
-    `[T, B, ...]` when `time_first`, or when it is None and `x` has five axes; else `[B, ...]`, with `model.T` steps.
+    `[T, B, ...]` when `time_first`, or when it is None and `x` has five axes (or the model's `has_time` says so); else
+    `[B, ...]`, with `model.T` steps.
     Every step of a packed batch is a sample of one step.
     """
     for name, value in (("samples", samples), ("T", T)):
@@ -67,7 +68,8 @@ def extent(
             raise ArgumentError(f"{name} must be a positive integer, got {value!r}")
     if isinstance(x, Packed):
         return Extent(x.packing.total, 1)
-    time_first = x.dim() == 5 if time_first is None else time_first
+    if time_first is None:
+        time_first = model.has_time(x) if hasattr(model, "has_time") else x.dim() == 5  # pyright: ignore[reportCallIssue]
     if time_first and x.dim() < 2:
         raise ShapeError(f"x must be [T, B, ...] with time_first, got shape {tuple(x.shape)}")
     steps = getattr(model, "T", 1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ranvier.models import (  # noqa: F401  (registers)
     delay_mlp,
+    e3dsnn,
     hdsnn,
     max_former,
     meta_spikeformer,
     ms_resnet,
     qkformer,
     spike_driven,
+    spike_gpt,
     spikformer,
     spiking_conv_net,
     spiking_mlp,
@@ -17,9 +19,11 @@ from ranvier.models import (  # noqa: F401  (registers)
 )
 from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.cloud import CloudNet
 from ranvier.models.delay_mlp import DelayMLP
 from ranvier.models.denoiser import Denoiser
 from ranvier.models.hdsnn import HDSNN
+from ranvier.models.language import LanguageModel
 from ranvier.models.official import LoadReport, OfficialMismatchError, OfficialNames, load_official
 from ranvier.models.registry import (
     MODELS,
@@ -30,10 +34,13 @@ from ranvier.models.registry import (
     register_model,
     trainable_params,
 )
+from ranvier.models.sampling import next_token_probabilities
+from ranvier.models.spike_gpt import SpikeGPT, SpikeGPTForSequenceClassification
 from ranvier.models.spiking_unet import SpikingUNet, scale_thresholds
 
 __all__ = [
-    "HDSNN", "MODELS", "DelayMLP", "Denoiser", "LoadReport", "ModelCard", "OfficialMismatchError", "OfficialNames",
-    "Paper", "Reported", "SpikingClassifier", "SpikingUNet", "create_model", "describe_models", "list_models",
-    "load_official", "model_card", "register_model", "scale_thresholds", "trainable_params",
+    "HDSNN", "MODELS", "CloudNet", "DelayMLP", "Denoiser", "LanguageModel", "LoadReport", "ModelCard",
+    "OfficialMismatchError", "OfficialNames", "Paper", "Reported", "SpikeGPT", "SpikeGPTForSequenceClassification",
+    "SpikingClassifier", "SpikingUNet", "create_model", "describe_models", "list_models", "load_official",
+    "model_card", "next_token_probabilities", "register_model", "scale_thresholds", "trainable_params",
 ]  # fmt: skip

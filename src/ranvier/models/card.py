@@ -43,7 +43,7 @@ class ModelCard:
     family: str
     params: int
     summary: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     num_classes: int
     T: int = 4
     counting: str = "all trainable parameters"

@@ -41,6 +41,11 @@ class SpikingClassifier(nn.Module):
         self.img_size: tuple[int, int] = (size[0], size[1])
         self.encoder = encode.build(encoder)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: `(C, H, W)`."""
+        return self.in_channels, *self.img_size
+
     def sequence(self, x: Tensor) -> Tensor:
         """`x` as `[T, B, C, H, W]`: a static image `[B, C, H, W]` is encoded, a sequence passes as it is."""
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != (self.in_channels, *self.img_size):
