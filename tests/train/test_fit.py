@@ -274,3 +274,13 @@ def test_wrong_names_in_the_recipe(small: MakeRecipe, tmp_path: Path) -> None:
         fit(small(data={"validation": 5000}), tmp_path / "c", progress=False)
     with pytest.raises(ConfigError, match="limit_train"):
         fit(small(data={"options": {"train_size": 3}}), tmp_path / "d", progress=False)
+
+
+def test_recomputation_trains_to_the_same_weights(small: MakeRecipe, tmp_path: Path) -> None:
+    net = {"name": "spiking_conv_net", "args": {"T": 2, "channels": [4, 8], "hidden": 8}}
+    for name, economical in (("a", False), ("b", True)):
+        fit(small(model=net, train={"epochs": 1, "recompute": economical}), tmp_path / name, progress=False)
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    with pytest.raises(ConfigError, match="one of compile and recompute"):
+        small(train={"recompute": True, "compile": True})

@@ -77,9 +77,8 @@ def recompute(net: nn.Module, blocks: Blocks | None = None, enable: bool = True)
         )
     for block in found:
         segmented = blocks is None and isinstance(block, nn.Sequential)
-        block.forward = _Segments(block) if segmented else _Recomputed(block)
-    if not isinstance(net.__dict__.get("forward"), _Compact):
-        net.forward = _Compact(net)
+        block.__dict__["forward"] = _Segments(block) if segmented else _Recomputed(block)
+    net.__dict__.setdefault("forward", _Compact(net))
     return net
 
 

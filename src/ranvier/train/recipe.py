@@ -106,6 +106,25 @@ class SpamSection(Section):
     compat: bool = False
 
 
+class DistillSection(Section):
+    """Distillation from a float teacher (`ranvier.train.FineGrainedDistillation`); without `teacher` there is none.
+
+    Attributes:
+        teacher: the folder of its run.
+        mode: of matching queries, keys and values: gram, mse or none.
+        weight: of that loss.
+        logits: also match the decisions: soft (divergence at `temperature`) or hard (the teacher's label).
+        logits_weight, temperature: of that loss.
+    """
+
+    teacher: str | None = None
+    mode: Literal["gram", "mse", "none"] = "gram"
+    weight: NonNegative = 0.1
+    logits: Literal["none", "soft", "hard"] = "none"
+    logits_weight: NonNegative = 0.5
+    temperature: Positive = 1.0
+
+
 class GroupSection(Section):
     """Parameters that are trained in their own way.
 
@@ -138,6 +157,7 @@ class TrainSection(Section):
             sum of every step's softmax), max or last.
         loss: cross_entropy of the readout, tet (each step on its own, with `tet_lambda` and `tet_target`), or
             denoising (of a model whose task that is: squared error of the noise).
+        distill: a teacher, see `DistillSection`.
         clip_norm: largest gradient norm, 0 for no limit.
         accumulate: batches of one step.
         ema: decay of the moving average of the weights that is evaluated instead of them, 0 for none.
@@ -175,6 +195,7 @@ class TrainSection(Section):
     label_smoothing: Share = 0.0
     tet_lambda: Probability = 0.05
     tet_target: float = 1.0
+    distill: DistillSection = DistillSection()
     clip_norm: NonNegative = 0.0
     accumulate: Count = 1
     ema: Share = 0.0
@@ -183,6 +204,7 @@ class TrainSection(Section):
     devices: Count = 1
     strategy: Literal["auto", "ddp", "ddp_spawn", "ddp_fork"] = "auto"
     compile: bool = False
+    recompute: bool = False  # less memory for about a third more time: `ranvier.recompute`
     threads: Count | None = None
     deterministic: bool = False
     checkpoint_epochs: Whole = 1
@@ -197,6 +219,8 @@ class TrainSection(Section):
             )
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}")
+        if self.compile and self.recompute:
+            raise ValueError("recompute works on nets that are not compiled; choose one of compile and recompute")
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         if self.loss == "tet" and self.readout != "mean":

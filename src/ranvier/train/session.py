@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ranvier.data import Augment, loader
 from ranvier.errors import ConfigError
+from ranvier.layers import recompute
 from ranvier.train import assemble
 from ranvier.train.average import WeightAverage
 from ranvier.train.checkpoint import restore_module, save_weights
@@ -62,6 +63,8 @@ class Session:
         self.snapshot = Snapshot(self.fabric, self.net, self.average, self.optimizer, folder.checkpoints)
         self.at = self.snapshot.restore() or Progress()
         self.started = time.perf_counter() - self.at.train_s
+        if self.train.recompute:
+            recompute(self.net)
         module = torch.compile(self.net) if self.train.compile else self.net
         self.model, self.stepper = fabric.setup(module, self.optimizer)  # pyright: ignore[reportArgumentType]
 
