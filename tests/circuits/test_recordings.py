@@ -29,7 +29,7 @@ def test_a_file_of_recordings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"biased": np.zeros((2, 13, 20))}, r"biased must be \[2, 13, 21\]"), 
+        ({"biased": np.zeros((2, 13, 20))}, r"biased must be \[2, 13, 21\]"),
         ({"p_adapt": np.array([0.5, 1.5])}, "p_adapt"),
         ({"uniform": np.full((2, 13, 21), np.nan)}, "NaN"), ({"uniform": None}, "no array 'uniform'"),
         ({"uniform": np.array(["a"])}, "not an .npz file of numbers"), ({"uniform": np.array([{}])}, "numbers"),

@@ -55,11 +55,12 @@ from ranvier.layers.sdsa import SpikeDrivenAttention
 from ranvier.layers.sdsa3 import SDSA3, SoftmaxAttention
 from ranvier.layers.ssa import Order, SpikingSelfAttention, spike_product
 from ranvier.layers.time import TimeWise, over_time
+from ranvier.neurons.gain_control import GainControl
 
 __all__ = [
     "ATTENTIONS", "SDSA3", "AvgEmbed", "ChannelConv", "ChannelMLP", "ConvBN", "ConvBNNeuron", "DWConv",
     "DeformedShortcut", "DelayAnnealer", "DelayConv2d", "DelayLinear", "DenseDelayLinear", "Embed", "Embed1Max",
-    "EmbedMax", "EmbedMaxPlus", "EmbedOrig", "EmbedQKInit", "EventQueue", "IdentityMixer", "LayerScale",
+    "EmbedMax", "EmbedMaxPlus", "EmbedOrig", "EmbedQKInit", "EventQueue", "GainControl", "IdentityMixer", "LayerScale",
     "LeakyReadout", "LinearBN", "MSDownsampling", "MSResidual", "MaxEmbed", "MixerBlock", "Order", "PatchStem",
     "PoolMixer", "Projection", "QKChannelAttention", "QKTokenAttention", "RepConv", "RepConvBN", "Residual",
     "SEWResidual", "SSADWConv", "SepConv", "SeparableBN", "SequenceDropout", "SoftmaxAttention",

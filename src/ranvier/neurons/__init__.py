@@ -8,6 +8,7 @@ from ranvier.neurons.clif import CLIF
 from ranvier.neurons.conversion import QCFSIF, QFFSIF
 from ranvier.neurons.current_based import CubaLIF
 from ranvier.neurons.exponential import EIF
+from ranvier.neurons.gain_control import GainControl, GainLIF
 from ranvier.neurons.glif import GLIF
 from ranvier.neurons.graded import IELIF, ILIF, NILIF, SpikeCount
 from ranvier.neurons.hodgkin_huxley import HodgkinHuxley
@@ -22,6 +23,7 @@ from ranvier.neurons.registry import NEURONS, NeuronFactory, NeuronSpec, build
 
 __all__ = [
     "ALIF", "CLIF", "EIF", "GLIF", "HDLIF", "IELIF", "IF", "ILIF", "KLIF", "LIF", "NEURONS", "NILIF", "PLIF", "PSN",
-    "QCFSIF", "QFFSIF", "CubaLIF", "HodgkinHuxley", "IntegerLIF", "Izhikevich", "LeakyNeuron", "MaskedPSN",
+    "QCFSIF", "QFFSIF", "CubaLIF", "GainControl", "GainLIF",
+    "HodgkinHuxley", "IntegerLIF", "Izhikevich", "LeakyNeuron", "MaskedPSN",
     "MembraneNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "ReLU", "SlidingPSN", "SpikeCount", "build",
 ]  # fmt: skip
