@@ -63,9 +63,17 @@ def cost(m: int, steps: int, batch: int, inputs: int, outputs: int, taps: int) -
     return blocks * r * (1 + (m + taps - 1) / outputs + m / inputs) + r * taps / batch
 
 
-@lru_cache(maxsize=4096)
 def best_block(steps: int, batch: int, inputs: int, outputs: int, taps: int) -> tuple[int, float]:
     """The cheapest m and its cost."""
+    return _best_block(steps, batch, inputs, outputs, taps)
+
+
+# What torch.compiler.assume_constant_result sets; calling it here would import the compiler, which takes seconds.
+best_block._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+@lru_cache(maxsize=4096)
+def _best_block(steps: int, batch: int, inputs: int, outputs: int, taps: int) -> tuple[int, float]:
     sizes = {-(-steps // blocks) for blocks in range(1, steps + 1)}
     return min(((m, cost(m, steps, batch, inputs, outputs, taps)) for m in sizes), key=lambda pair: pair[1])
 
