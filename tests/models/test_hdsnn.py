@@ -231,11 +231,10 @@ def detector() -> HDSNN:
 def test_evaluation_of_movies_and_steps() -> None:
     model = detector()
     model.readout_fraction = 1 / 81
-    movies = evaluate_motion(model, Squares(), share=0.02, skip=1, batch_size=4)
-    steps = evaluate_motion(model, Squares(), "step", skip=1)
-    assert movies.accuracy == steps.accuracy == 1.0 and movies.n == 6 and len(steps.by_step) == 7
+    found = evaluate_motion(model, Squares(), share=0.02, skip=1, batch_size=4)
+    assert found.movie == found.step == 1.0 and found.n == 6 and len(found.by_step) == 7
     assert model.training  # as it was
-    none = evaluate_motion(model.train(), Squares(), "step", skip=0)
+    none = evaluate_motion(model.train(), Squares(), skip=0)
     assert none.by_step[0] == 0.5  # nothing has moved yet
     for kept, accuracy in shortening_curve(model, Squares(), [3, 2, 1], share=0.01):
         assert accuracy == (1.0 if kept >= 2 else 0.5)
@@ -243,8 +242,6 @@ def test_evaluation_of_movies_and_steps() -> None:
     assert list(curve.values()) == [1.0, 1.0, 0.5]
     with pytest.raises(ArgumentError, match="have none left"):
         evaluate_motion(model, Squares(), skip=8)
-    with pytest.raises(ArgumentError, match="mode must be"):
-        evaluate_motion(model, Squares(), "frame")  # pyright: ignore[reportArgumentType]
 
 
 def test_spikes_are_winners_above_a_threshold() -> None:

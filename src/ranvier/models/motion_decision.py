@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -34,10 +33,18 @@ def decide(logits: Tensor, share: float = SHARE) -> Tensor:
 
 @dataclass(frozen=True)
 class MotionAccuracy:
-    """`accuracy` over `n` movies (of their steps, in the mode "step"); `by_step` `[T]` is that of each single step."""
+    """How often a motion is named right.
+
+    Attributes:
+        n: movies.
+        movie: share of the movies that one decision a movie, see `decide`, names right.
+        step: share of the steps that a decision a step, by the mean evidence of the step, names right.
+        by_step: the same for every step on its own, `[T − skip]`.
+    """
 
     n: int
-    accuracy: float
+    movie: float
+    step: float
     by_step: tuple[float, ...]
 
 
@@ -45,7 +52,6 @@ class MotionAccuracy:
 def evaluate_motion(
     model: HDSNN,
     samples: Samples,
-    mode: Literal["movie", "step"] = "movie",
     share: float = SHARE,
     skip: int | None = None,
     batch_size: int = 8,
@@ -53,12 +59,9 @@ def evaluate_motion(
     """How often `model` names the motion of movies that have one motion each.
 
     Args:
-        mode: "movie": one decision a movie, see `decide`. "step": a decision at every step, from its mean evidence.
-        share: of the voxels that "movie" decides by; "step" has the model's own `readout_fraction`.
+        share: of the voxels that a movie is decided by; a step has the model's own `readout_fraction`.
         skip: first frames that do not count, as their history is not whole; by default as many as there are delays.
     """
-    if mode not in ("movie", "step"):
-        raise ArgumentError(f"mode must be 'movie' or 'step', got {mode!r}")
     first = model.layer.kernel[0] if skip is None else skip
     right, by_step, n = 0, torch.zeros(0, dtype=torch.float64), 0
     with _evaluating(model):
@@ -75,7 +78,7 @@ def evaluate_motion(
             right += int((decide(logits, share).argmax(-1) == y).sum())
             n += len(y)
     curve = by_step / n
-    return MotionAccuracy(n, right / n if mode == "movie" else float(curve.mean()), tuple(curve.tolist()))
+    return MotionAccuracy(n, right / n, float(curve.mean()), tuple(curve.tolist()))
 
 
 @contextmanager
@@ -123,7 +126,7 @@ def _reduced(
         net = copy.deepcopy(model).project_()
         reduce(net, value)
         # The history that a shortened net needs is shorter, but all are judged by the same frames.
-        points.append((float(value), evaluate_motion(net, samples, "movie", share).accuracy))
+        points.append((float(value), evaluate_motion(net, samples, share).movie))
         if progress is not None:
             progress(*points[-1])
     return points

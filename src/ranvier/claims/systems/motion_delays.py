@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ranvier.data import DataBundle
     from ranvier.models import HDSNN
 
-FRACTIONS = (1.0, 0.5, 0.22, 0.11, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002)
+DELAYS = (7, 5, 3, 2, 1)
+FRACTIONS = (0.5, 0.22, 0.11, 0.05, 0.02, 0.01, 0.005)
 
 
 def run(trial: Trial) -> Mapping[str, Outcome]:
@@ -30,24 +31,22 @@ def run(trial: Trial) -> Mapping[str, Outcome]:
         arm.name: _trained(trial, bundle, arm.settings) for arm in trial.arms if "delays" in arm.settings
     }  # fmt: skip
     net = nets["heterogeneous"]
-    pruned = pruning_curve(net, bundle.test, FRACTIONS)
-    shortened = shortening_curve(net, bundle.test, [taps, 7, 5, 4, 3, 2, 1])
-    by_delays = [(kept / taps, accuracy) for kept, accuracy in shortened]
     outcomes = {name: _judged(other, bundle, taps) for name, other in nets.items()}
     whole = outcomes["heterogeneous"]
-    outcomes["heterogeneous"] = Outcome(whole.metrics, {**whole.curves, "pruned": pruned, "shortened": by_delays})
+    top = whole.metrics["accuracy"] / 100
+    pruned = [(1.0, top), *pruning_curve(net, bundle.test, FRACTIONS)]
+    shortened = [(float(taps), top), *shortening_curve(net, bundle.test, DELAYS)]
+    reduced = {"pruned": pruned, "shortened": [(kept / taps, accuracy) for kept, accuracy in shortened]}
+    outcomes["heterogeneous"] = Outcome(whole.metrics, {**whole.curves, **reduced})
     for arm in trial.arms:
-        if "kept" in arm.settings:
-            accuracy = dict(pruned)[arm.settings["kept"]]
-            outcomes[arm.name] = Outcome(
-                {"accuracy": 100 * accuracy, **_cost(net, bundle, arm.settings["kept"])}
-            )  # fmt: skip
-        elif "shortened" in arm.settings:
-            share = arm.settings["shortened"] / taps
-            accuracy = dict(by_delays)[share]
-            outcomes[arm.name] = Outcome(
-                {"accuracy": 100 * accuracy, **_cost(net, bundle, None, arm.settings["shortened"])}
-            )
+        kept, delays = arm.settings.get("kept"), arm.settings.get("shortened")
+        if kept is not None:
+            accuracy, cost = dict(pruned)[kept], _cost(net, bundle, kept)
+        elif delays is not None:
+            accuracy, cost = dict(shortened)[delays], _cost(net, bundle, None, delays)
+        else:
+            continue
+        outcomes[arm.name] = Outcome({"accuracy": 100 * accuracy, **cost})
     return outcomes
 
 
@@ -81,10 +80,9 @@ def _trained(trial: Trial, bundle: DataBundle, arm: Mapping[str, Any]) -> HDSNN:
 def _judged(net: HDSNN, bundle: DataBundle, skip: int) -> Outcome:
     from ranvier.models.motion_decision import evaluate_motion
 
-    found = evaluate_motion(net, bundle.test, "movie", skip=skip)
-    steps = evaluate_motion(net, bundle.test, "step", skip=0)
-    by_time = list(enumerate(100 * a for a in steps.by_step))
-    return Outcome({"accuracy": 100 * found.accuracy, **_cost(net, bundle, 1.0)}, {"by_step": by_time})
+    found = evaluate_motion(net, bundle.test, skip=skip)
+    by_time = [(skip + t, 100 * accuracy) for t, accuracy in enumerate(found.by_step)]
+    return Outcome({"accuracy": 100 * found.movie, **_cost(net, bundle, 1.0)}, {"by_step": by_time})
 
 
 def _cost(net: HDSNN, bundle: DataBundle, kept: float | None, delays: int | None = None) -> dict[str, float]:
