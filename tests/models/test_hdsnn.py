@@ -283,6 +283,23 @@ def test_voxels_are_the_steps_of_training() -> None:
         cross_entropy(out, y[:, :3])
 
 
+@pytest.mark.parametrize("polarity", ["max", "signed", None])
+@pytest.mark.parametrize("delays", ["free", "fixed", "shared"])
+def test_some_places_are_computed_alone(polarity: Any, delays: Any) -> None:
+    layer = SpaceTimeConv(2, 3, (4, 3, 5), polarity, delays=delays).double()
+    x, place = stream(), torch.randint(0, 64, (7, 9))
+    whole = layer(x).flatten(3)  # [T, B, C, places]
+    expected = torch.stack([whole[t][..., place[t]] for t in range(7)]).permute(0, 3, 1, 2)
+    torch.testing.assert_close(layer.at(x, place), expected, rtol=0, atol=1e-12)
+    model = HDSNN(**SMALL, readout="voxels", sampled=0.25).train()
+    out = model(stream(5, 2, torch.float32))
+    assert out.shape == (5 * 16, 2, 4)
+    out.sum().backward()
+    assert model.layer.weight.grad is not None and model.layer.weight.grad.count_nonzero() > 100
+    with pytest.raises(ShapeError, match=r"place must be \[7, M\]"):
+        layer.at(x, place[:3])
+
+
 def test_logistic_regression_finds_the_log_odds() -> None:
     """Section 2: the weights that maximise the likelihood are differences of logits, the bias their survival."""
     n, taps, channels, high, low = 40_000, 8, 6, 0.6, 0.05

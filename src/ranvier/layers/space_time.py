@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ranvier.errors import ArgumentError, ShapeError
-from ranvier.ops.space_time import SpaceTimeSynapses, space_time_convolve
+from ranvier.ops.space_time import SpaceTimeSynapses, space_time_at, space_time_convolve
 from ranvier.ops.space_time.table import strongest
 from ranvier.state import Stateful
 
@@ -119,14 +119,7 @@ class SpaceTimeConv(Stateful):
         return mask.expand(*self.weight.shape[:2], *mask.shape).gather(2, self.kernel[0] - 1 - self.delay)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 5 or x.shape[2] != self.in_channels:
-            raise ShapeError(f"SpaceTimeConv takes [T, B, {self.in_channels}, H, W], got shape {tuple(x.shape)}")
-        x = x.to(self.weight.dtype)
-        channels = (
-            x if self.polarity is None else
-            torch.stack([x[:, :, 1] + x[:, :, 0], x[:, :, 1] - x[:, :, 0]], 2) if self.polarity == "max" else
-            x[:, :, 1:] - x[:, :, :1]
-        )  # fmt: skip
+        channels = self._channels(x)
         state = self.recall()
         reach = self.kernel[0] - 1
         fresh = (channels.new_zeros((reach, *channels.shape[1:])),)
@@ -134,20 +127,44 @@ class SpaceTimeConv(Stateful):
         if self._carried is not None:
             whole = torch.cat([history, channels])
             self.remember((whole[whole.shape[0] - reach :],))
-        past = None if state is None else history
-        kernel = self.dense()
         if self.delays == "shared":  # the number of events in the window, then one weight
-            before = channels.new_zeros((reach, *channels.shape[1:])) if past is None else past
-            channels = torch.cat([before, channels]).unfold(0, self.kernel[0], 1).sum(-1)
-            kernel, past = self.weight, None
+            channels, history = torch.cat([history, channels]).unfold(0, self.kernel[0], 1).sum(-1), None
+        kernel = self._frames()
+        y = space_time_convolve(channels, kernel, history, groups=2 if self.polarity == "max" else 1)
         if self.polarity == "max":
-            half = 0.5 * kernel
-            pair = torch.cat([half[:, 1:] + half[:, :1], half[:, 1:] - half[:, :1]])
-            both = space_time_convolve(channels, pair, past, groups=2)
-            y = both[:, :, : self.out_channels] + both[:, :, self.out_channels :].abs()
-        else:
-            y = space_time_convolve(channels, kernel, past)
+            y = y[:, :, : self.out_channels] + y[:, :, self.out_channels :].abs()
         return y if self.bias is None else y + self.bias[:, None, None]
+
+    def at(self, x: Tensor, place: Tensor) -> Tensor:
+        """As `forward`, of M places of each step, `place` `[T, M]` (row · W + column): `[T, M, B, C]`, carries nothing."""
+        channels, kernel = self._channels(x), self._frames()
+        if self.delays == "shared":
+            before = channels.new_zeros((self.kernel[0] - 1, *channels.shape[1:]))
+            channels = torch.cat([before, channels]).unfold(0, self.kernel[0], 1).sum(-1)
+        if self.polarity == "max":
+            total, difference = kernel.chunk(2)
+            y = space_time_at(channels[:, :, :1], total, place)
+            y = y + space_time_at(channels[:, :, 1:], difference, place).abs()
+        else:
+            y = space_time_at(channels, kernel, place)
+        return y if self.bias is None else y + self.bias
+
+    def _channels(self, x: Tensor) -> Tensor:
+        """What is convolved: OFF and ON, their sum and difference, or the difference alone."""
+        if x.dim() != 5 or x.shape[2] != self.in_channels:
+            raise ShapeError(f"SpaceTimeConv takes [T, B, {self.in_channels}, H, W], got shape {tuple(x.shape)}")
+        x = x.to(self.weight.dtype)
+        if self.polarity == "max":
+            return torch.stack([x[:, :, 1] + x[:, :, 0], x[:, :, 1] - x[:, :, 0]], 2)
+        return x if self.polarity is None else x[:, :, 1:] - x[:, :, :1]
+
+    def _frames(self) -> Tensor:
+        """The kernels that `_channels` are convolved with; of shared delays those of the number of events."""
+        kernel = self.weight if self.delays == "shared" else self.dense()
+        if self.polarity != "max":
+            return kernel
+        half = 0.5 * kernel
+        return torch.cat([half[:, 1:] + half[:, :1], half[:, 1:] - half[:, :1]])
 
     def synapses(self, fraction: float = 1.0) -> SpaceTimeSynapses:
         """The synapses, or the `fraction` of largest weight over the whole layer, for the event-driven engine.

@@ -40,6 +40,8 @@ class HDSNN(SpikingClassifier):
         readout: what `forward` gives in training: "voxels" gives the logits of every voxel as steps `[T H W, B,
             classes]` (step by step, then place by place), so that a loss for each step is the published one for each
             voxel; "evidence" as in evaluation.
+        sampled: share of the places, drawn anew for every step and pass, whose voxels "voxels" gives: the same loss
+            on average, for that share of work and memory.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class HDSNN(SpikingClassifier):
         spread: float = 0.01,
         readout_fraction: float = 0.15,
         readout: Literal["evidence", "voxels"] = "evidence",
+        sampled: float = 1.0,
         encoder: str | Mapping[str, Any] | Encoder = "direct",
     ) -> None:
         super().__init__(in_channels, img_size, num_classes, T, encoder)
@@ -66,6 +69,9 @@ class HDSNN(SpikingClassifier):
             raise ArgumentError(f"readout must be 'evidence' or 'voxels', got {readout!r}")
         if not 0 < readout_fraction <= 1:
             raise ArgumentError(f"readout_fraction must be above 0 and at most 1, got {readout_fraction!r}")
+        if not 0 < sampled <= 1:
+            raise ArgumentError(f"sampled must be above 0 and at most 1, got {sampled!r}")
+        self.sampled = sampled
         self.link, self.readout, self.readout_fraction = link, readout, readout_fraction
         self.layer = SpaceTimeConv(in_channels, num_classes, tuple(kernel), polarity, delays=delays)
         cone = ConeMask() if mask is True else ConeMask(**mask) if isinstance(mask, Mapping) else mask or None
@@ -103,6 +109,11 @@ class HDSNN(SpikingClassifier):
         return self.layer(x)
 
     def classify(self, x: Tensor) -> Tensor:
+        if self.training and self.readout == "voxels" and self.sampled < 1:
+            places = x.shape[3] * x.shape[4]
+            count = max(1, round(self.sampled * places))
+            place = torch.randint(0, places, (x.shape[0], count), device=x.device)
+            return self.project_().layer.at(x, place).flatten(0, 1)
         logits = self.logits(x)
         if self.training and self.readout == "voxels":
             return logits.permute(0, 3, 4, 1, 2).flatten(0, 2)

@@ -51,7 +51,7 @@ def run(trial: Trial) -> Mapping[str, Outcome]:
 
 
 def _trained(trial: Trial, bundle: DataBundle, arm: Mapping[str, Any]) -> HDSNN:
-    """Adam on the cross-entropy of every voxel, one movie a step, frames without their whole history left out."""
+    """Adam on the cross-entropy of single voxels, one movie a step, frames without their whole history left out."""
     import torch
 
     from ranvier.models import HDSNN
@@ -62,6 +62,7 @@ def _trained(trial: Trial, bundle: DataBundle, arm: Mapping[str, Any]) -> HDSNN:
     net = HDSNN(
         img_size=bundle.input_shape[-1], num_classes=bundle.num_classes, kernel=(arm["taps"], 9, 9), centre=1.0,
         delays=arm["delays"], readout="voxels",
+        sampled=settings["sampled"],
     ).train()  # fmt: skip
     optimizer = torch.optim.Adam(net.parameters(), lr=arm.get("lr", settings["lr"]))
     skip = settings["taps"] - 1
@@ -157,7 +158,7 @@ CLAIM = Claim(
     scales={
         "quick": Scale(
             seeds=(0, 1, 2), minutes=15,
-            settings={"taps": 9, "movies": 60, "test_movies": 96, "epochs": 12, "lr": 5e-3},
+            settings={"taps": 9, "movies": 60, "test_movies": 96, "epochs": 12, "lr": 5e-3, "sampled": 0.16},
             note="16 motions, 23,328 weights; the publication has 36 motions and 436,968",
         ),
     },

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ranvier.ops.space_time.convolve import space_time_convolve
+from ranvier.ops.space_time.convolve import space_time_at, space_time_convolve
 from ranvier.ops.space_time.events import deliveries, operations, scatter_events
 from ranvier.ops.space_time.table import SpaceTimeSynapses
 
-__all__ = ["SpaceTimeSynapses", "deliveries", "operations", "scatter_events", "space_time_convolve"]
+__all__ = ["SpaceTimeSynapses", "deliveries", "operations", "scatter_events", "space_time_at", "space_time_convolve"]

@@ -40,3 +40,22 @@ def space_time_convolve(x: Tensor, kernel: Tensor, history: Tensor | None = None
         frames = stacked.reshape(-1, inputs * taps, *x.shape[3:])
         parts.append(F.conv2d(frames, weight.flatten(1, 2), padding=padding).unflatten(0, x.shape[:2]))
     return parts[0] if groups == 1 else torch.cat(parts, 2)
+
+
+def space_time_at(x: Tensor, kernel: Tensor, place: Tensor) -> Tensor:
+    """`space_time_convolve` at some places only.
+
+    Args:
+        x: `[T, B, P, H, W]`; kernel: `[C, P, K, KH, KW]`.
+        place: int64 `[T, M]`: M places of each step, row · W + column.
+
+    Returns `[T, M, B, C]`. Differentiable in x and kernel; work and memory are those of M places.
+    """
+    taps, rows, columns = kernel.shape[2:]
+    if place.dim() != 2 or place.shape[0] != x.shape[0]:
+        raise ShapeError(f"place must be [{x.shape[0]}, M], got shape {tuple(place.shape)}")
+    padded = F.pad(x, (columns // 2, columns // 2, rows // 2, rows // 2, 0, 0, 0, 0, taps - 1, 0))
+    fields = padded.unfold(0, taps, 1).unfold(3, rows, 1).unfold(4, columns, 1).permute(0, 3, 4, 1, 2, 5, 6, 7)
+    step = torch.arange(x.shape[0], device=x.device)[:, None]
+    width = x.shape[4]
+    return fields[step, place // width, place % width].flatten(3) @ kernel.flatten(1).T
