@@ -119,7 +119,7 @@ def sparse_convolution(args: Sequence[Any]) -> Synapses:
     return Synapses("sparse_conv", x, weight, False, macs, macs, channels, total)
 
 
-DELAYED = ("ranvier.delay_gather", "ranvier.delay_scatter", "ranvier.delay_transform")
+DELAYED = ("ranvier.delay_gather", "ranvier.delay_scatter", "ranvier.delay_transform", "ranvier.delay_taps")
 
 
 def delayed(name: str, args: Sequence[Any]) -> Synapses:
@@ -127,7 +127,7 @@ def delayed(name: str, args: Sequence[Any]) -> Synapses:
     over time once a tap. Those that arrive after the last step count as well."""
     x: Tensor = args[0]
     steps = x.shape[0] * x.shape[1]
-    if name == "ranvier.delay_transform":
+    if name in ("ranvier.delay_transform", "ranvier.delay_taps"):
         weight = args[1]
         steps -= args[2] * x.shape[1]
         fan = torch.full((x.shape[2],), weight.shape[0] * weight.shape[1], device=x.device)

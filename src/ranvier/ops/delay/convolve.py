@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ranvier.errors import ArgumentError, ShapeError
+from ranvier.ops.delay import direct as _registers_the_direct_form  # noqa: F401
 from ranvier.ops.delay import transform
 
-# The transform's matrix products are smaller and touch more memory than one convolution: it has to save this factor of
-# multiplications before it saves time (benchmarks/delays.py).
-ADVANTAGE = 2.0
+# The transform's matrix products are smaller and touch more memory: it has to save this factor of multiplications
+# before it saves time. The direct form is slow at few inputs or outputs, as if it had THIN more (benchmarks/delays.py).
+ADVANTAGE, THIN = 2.0, 8.0
 
 
 def convolve(x: Tensor, kernel: Tensor, lead: int = 0, method: str = "auto", groups: int = 1) -> Tensor:
@@ -21,7 +22,7 @@ def convolve(x: Tensor, kernel: Tensor, lead: int = 0, method: str = "auto", gro
         x: `[lead + T, B, I]`; the first `lead` ≤ K − 1 steps are history, which gives no output.
         kernel: `[K, O, I / groups]`, taps outermost.
         lead: steps of history in x.
-        method: "conv" (one direct convolution), "fft" (transformed blocks), or "auto": the cheaper one.
+        method: "conv" (the direct form), "fft" (transformed blocks), or "auto": the cheaper one.
         groups: blocks of inputs and outputs that are connected, as in `torch.nn.Conv1d`.
 
     Returns `[T, B, O]`. Differentiable in x and kernel. Half precision is computed in the dtype of the kernel.
@@ -37,14 +38,16 @@ def convolve(x: Tensor, kernel: Tensor, lead: int = 0, method: str = "auto", gro
     steps, batch = x.shape[0] - lead, x.shape[1]
     if steps == 0 or batch == 0:
         return x.new_zeros((steps, batch, outputs)) + 0 * kernel.sum()
-    if groups > 1 and method != "conv" and inputs > 1:
+    if groups > 1 and inputs == 1:  # a kernel a channel
+        columns = F.pad(x.permute(1, 2, 0), (taps - 1 - lead, 0))
+        return F.conv1d(columns, kernel.permute(1, 2, 0).contiguous(), groups=groups).permute(2, 0, 1)
+    if groups > 1:
         parts = zip(x.chunk(groups, 2), kernel.chunk(groups, 1), strict=True)
         return torch.cat([convolve(a.contiguous(), k.contiguous(), lead, method) for a, k in parts], 2)
-    if taps == 1 and groups == 1:
+    if taps == 1:
         return x @ kernel[0].T
     m, cost = transform.best_block(steps, batch, inputs, outputs, taps)
-    direct = groups > 1 or method == "conv" or (method == "auto" and cost * ADVANTAGE > steps * taps)
-    if not direct:
-        return torch.ops.ranvier.delay_transform(x, kernel, lead, m)
-    columns = F.pad(x.permute(1, 2, 0), (taps - 1 - lead, 0))
-    return F.conv1d(columns, kernel.permute(1, 2, 0).contiguous(), groups=groups).permute(2, 0, 1)
+    direct = steps * taps * (1 + THIN / inputs + THIN / outputs)
+    if method == "conv" or (method == "auto" and cost * ADVANTAGE > direct):
+        return torch.ops.ranvier.delay_taps(x, kernel, lead)
+    return torch.ops.ranvier.delay_transform(x, kernel, lead, m)

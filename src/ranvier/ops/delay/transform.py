@@ -58,9 +58,12 @@ def rank(m: int, taps: int) -> int:
 
 
 def cost(m: int, steps: int, batch: int, inputs: int, outputs: int, taps: int) -> float:
-    """Multiplications per pair of an input and an output, and sample; the direct form has `steps · taps`."""
+    """Multiplications per pair of an input and an output, and sample; the direct form has `steps · taps`.
+
+    Those that transform the kernels count twice: they are bound by memory.
+    """
     blocks, r = -(-steps // m), rank(m, taps)
-    return blocks * r * (1 + (m + taps - 1) / outputs + m / inputs) + r * taps / batch
+    return blocks * r * (1 + (m + taps - 1) / outputs + m / inputs) + 2 * r * taps / batch
 
 
 def best_block(steps: int, batch: int, inputs: int, outputs: int, taps: int) -> tuple[int, float]:
