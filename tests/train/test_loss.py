@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.train import cross_entropy, tet
+from ranvier.train.loss import binary
 
 T, B, K = 3, 5, 4
 
@@ -55,3 +56,22 @@ def test_shapes_are_checked(loss, logits: torch.Tensor) -> None:
 def test_lambda_is_checked(logits: torch.Tensor) -> None:
     with pytest.raises(ArgumentError, match="lam"):
         tet(logits, torch.zeros(B, dtype=torch.long), lam=1.5)
+
+
+def test_binary_is_one_logistic_regression_a_class(logits: torch.Tensor) -> None:
+    y = torch.tensor([3, 1, 2, 0, 0])
+    wanted = F.one_hot(y, logits.shape[2]).to(logits.dtype)
+    each = torch.stack([F.binary_cross_entropy_with_logits(step, wanted) for step in logits])
+    torch.testing.assert_close(binary(logits, y), each.mean())
+    torch.testing.assert_close(binary(logits, wanted), each.mean())
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, binary])
+def test_labels_of_every_frame(loss, logits: torch.Tensor) -> None:
+    y = torch.randint(0, logits.shape[2], (B, T))
+    each = torch.stack([loss(logits[t : t + 1], y[:, t]) for t in range(T)])
+    torch.testing.assert_close(loss(logits, y), each.mean())
+    twice = logits.repeat_interleave(2, 0)  # two steps a frame
+    torch.testing.assert_close(loss(twice, y), each.mean())
+    with pytest.raises(ShapeError, match="T a multiple of F"):
+        loss(logits[:-1], y)

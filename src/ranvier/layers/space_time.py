@@ -136,7 +136,7 @@ class SpaceTimeConv(Stateful):
         return y if self.bias is None else y + self.bias[:, None, None]
 
     def at(self, x: Tensor, place: Tensor) -> Tensor:
-        """As `forward`, of M places of each step, `place` `[T, M]` (row · W + column): `[T, M, B, C]`, carries nothing."""
+        """As `forward` without state, of M places a step: `[T, M, B, C]`; `place` `[T, M]` is row · W + column."""
         channels, kernel = self._channels(x), self._frames()
         if self.delays == "shared":
             before = channels.new_zeros((self.kernel[0] - 1, *channels.shape[1:]))

@@ -44,14 +44,33 @@ def tet(logits: Tensor, target: Tensor, lam: float = 0.05, phi: float = 1.0, lab
     return (1 - lam) * each + lam * (logits - phi).square().mean()
 
 
-def _each_frame(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+def binary(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over steps, samples and classes of the cross-entropy of each class on its own (a sigmoid each); a scalar.
+
+    `target` is labels `[B]`, labels of every frame `[B, F]` (see `cross_entropy`) or probabilities `[B, K]`.
+    """
+    steps, classes = logits.shape[0], logits.shape[-1]
+    if target.dim() == 2 and not target.is_floating_point():
+        _check_frames(logits, target)
+        wanted = F.one_hot(target.T.repeat_interleave(steps // target.shape[1], 0), classes)
+    else:
+        _check(logits, target)
+        wanted = target if target.is_floating_point() else F.one_hot(target, classes)
+    return F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype).expand_as(logits))
+
+
+def _check_frames(logits: Tensor, target: Tensor) -> None:
     steps, frames = logits.shape[0], target.shape[1]
     if logits.dim() != 3 or not steps or not frames or logits.shape[1] != target.shape[0] or steps % frames:
         raise ShapeError(
             f"labels of every frame [B, F] need logits [T, B, K] with T a multiple of F, got {tuple(target.shape)} and "
             f"{tuple(logits.shape)}"
         )
-    every = target.T.repeat_interleave(steps // frames, 0)
+
+
+def _each_frame(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+    _check_frames(logits, target)
+    every = target.T.repeat_interleave(logits.shape[0] // target.shape[1], 0)
     return F.cross_entropy(logits.flatten(0, 1), every.flatten(), label_smoothing=label_smoothing)
 
 
@@ -67,6 +86,8 @@ def hits(logits: Tensor, target: Tensor, readout: Readout = "mean") -> Tensor:
 
 def recipe_loss(train: TrainSection, logits: Tensor, target: Tensor) -> Tensor:
     """The loss that a recipe asks for."""
+    if train.loss == "binary":
+        return binary(logits, target)
     if train.loss == "tet":
         return tet(logits, target, train.tet_lambda, train.tet_target, train.label_smoothing)
     return cross_entropy(logits, target, train.label_smoothing, train.readout)
