@@ -15,6 +15,7 @@ from ranvier.cli.data import data
 from ranvier.cli.dc import dc
 from ranvier.cli.energy import energy
 from ranvier.cli.evaluate import evaluate
+from ranvier.cli.generate import generate
 from ranvier.cli.models import models
 from ranvier.cli.report import report
 from ranvier.cli.sample import sample
@@ -31,6 +32,7 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "energy": energy,
     "data": data,
     "sample": sample,
+    "generate": generate,
     "dc": dc,
 }
 

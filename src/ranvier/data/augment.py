@@ -78,7 +78,7 @@ class Augment:
         Values of images stay in [0, 1]; `x` itself is not changed.
         """
         active = bool(self.crop or self.flip or self.randaugment or self.jitter or self.erasing)
-        if x.ndim == 3 and not active:  # a sequence of vectors
+        if x.ndim in (2, 3) and not active:  # tokens, or a sequence of vectors
             return x
         _check_batch(x)
         if not active:

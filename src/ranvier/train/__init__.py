@@ -11,36 +11,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ranvier.train.assemble import Splits, build_model, load_splits
     from ranvier.train.diagnose import NonFiniteError
+    from ranvier.train.distill import FineGrainedDistillation
     from ranvier.train.evaluation import Evaluation, evaluate
     from ranvier.train.files import RunError
     from ranvier.train.interrupt import Interrupted
     from ranvier.train.journal import read_journal
     from ranvier.train.loss import cross_entropy, tet
+    from ranvier.train.next_token import backward_in_chunks, next_token_loss
     from ranvier.train.recipe import Recipe, parse_recipe
     from ranvier.train.recipe_file import list_recipes, load_recipe
-    from ranvier.train.run import RunResult, load_run
+    from ranvier.train.run import RunResult, load_run, tokenizer_of
     from ranvier.train.schedule import learning_rate
+    from ranvier.train.text_evaluation import TextEvaluation, evaluate_text
     from ranvier.train.trainer import fit
 
 _HOMES = {
     "assemble": ("Splits", "build_model", "load_splits"),
     "diagnose": ("NonFiniteError",),
-    "evaluation": ("Evaluation", "evaluate"),
+    "distill": ("FineGrainedDistillation",),
+    "evaluation": ("Evaluation", "FineGrainedDistillation", "evaluate"),
     "files": ("RunError",),
     "interrupt": ("Interrupted",),
     "journal": ("read_journal",),
     "loss": ("cross_entropy", "tet"),
     "recipe": ("Recipe", "parse_recipe"),
     "recipe_file": ("list_recipes", "load_recipe"),
-    "run": ("RunResult", "load_run"),
+    "next_token": ("backward_in_chunks", "next_token_loss"),
+    "run": ("RunResult", "load_run", "tokenizer_of"),
     "schedule": ("learning_rate",),
+    "text_evaluation": ("TextEvaluation", "evaluate_text"),
     "trainer": ("fit",),
 }
 
 __all__ = [
-    "Evaluation", "Interrupted", "NonFiniteError", "Recipe", "RunError", "RunResult", "Splits", "build_model",
-    "cross_entropy", "evaluate", "fit", "learning_rate", "list_recipes", "load_recipe", "load_run", "load_splits",
-    "parse_recipe", "read_journal", "tet",
+    "Evaluation", "FineGrainedDistillation", "Interrupted", "NonFiniteError", "Recipe", "RunError", "RunResult",
+    "Splits", "TextEvaluation", "backward_in_chunks", "build_model", "cross_entropy", "evaluate", "evaluate_text",
+    "fit", "learning_rate", "list_recipes", "load_recipe", "load_run", "load_splits", "next_token_loss",
+    "parse_recipe", "read_journal", "tet", "tokenizer_of",
 ]  # fmt: skip
 
 

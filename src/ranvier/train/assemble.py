@@ -57,6 +57,8 @@ def build_model(recipe: Recipe, bundle: DataBundle) -> SpikingClassifier:
 
 def model_arguments(recipe: Recipe, bundle: DataBundle) -> dict[str, Any]:
     """The arguments that `build_model` passes to `ranvier.create_model`."""
+    if bundle.kind == "text":
+        return {"num_classes": bundle.num_classes, **recipe.model.args}
     if bundle.kind == "sequence":
         return {"num_classes": bundle.num_classes, "in_channels": bundle.input_shape[-1], **recipe.model.args}
     *steps, channels, height, width = bundle.input_shape

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from ranvier.data import loader
 from ranvier.errors import ArgumentError, ShapeError
-from ranvier.models import Denoiser
+from ranvier.models import Denoiser, LanguageModel
 from ranvier.train.rates import RateMeter
 from ranvier.train.readout import Readout, read_out, running
 
@@ -32,7 +32,7 @@ class Evaluation:
         n: samples.
         accuracy: share of samples whose readout (the time mean, unless the recipe says otherwise) is largest at their
             label; None where nothing is classified.
-        loss: mean cross-entropy of the readout, or mean squared error of a denoiser.
+        loss: mean cross-entropy of the readout, mean squared error of a denoiser, or nats a token of a language model.
         accuracy_by_step: entry t is the accuracy of the readout of the first t + 1 steps; none of a denoiser.
         firing_rate: share of non-zero neuron outputs over the first batches; None for a net without neurons.
         seconds: wall-clock.
@@ -97,6 +97,10 @@ def evaluate(
 
 
 def _figures(net: nn.Module, dataset: Dataset[Any], batch_size: int, readout: Readout, **shared: Any) -> Evaluation:
+    if isinstance(net, LanguageModel):
+        from ranvier.train.next_token import measure_next_token
+
+        return measure_next_token(net, dataset, batch_size, **shared)
     if not isinstance(net, Denoiser):
         return measure(net, dataset, batch_size, readout=readout, **shared)
     from ranvier.train.objective import measure_denoising

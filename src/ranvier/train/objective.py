@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 
 from ranvier.data import loader
 from ranvier.errors import ConfigError
-from ranvier.models import Denoiser
+from ranvier.models import Denoiser, LanguageModel
 from ranvier.train.evaluation import Evaluation, measure
 from ranvier.train.loss import hits, recipe_loss
+from ranvier.train.next_token import NextToken
 from ranvier.train.rates import RateMeter
 from ranvier.train.recipe import TrainSection
 
@@ -45,7 +46,19 @@ def objective_for(train: TrainSection, net: nn.Module) -> Objective:
     if (train.loss == "denoising") != denoises:
         wanted = "train.loss=denoising" if denoises else "cross_entropy or tet"
         raise ConfigError(f"train.loss: {train.loss!r} does not fit this model; use {wanted}")
-    return Denoising(net) if isinstance(net, Denoiser) else Classification(train)
+    if isinstance(net, Denoiser):
+        return Denoising(net)
+    if isinstance(net, LanguageModel):
+        if train.loss != "cross_entropy":
+            raise ConfigError(f"train.loss: {train.loss!r} does not fit a language model; use cross_entropy")
+        return NextToken(train)
+    if train.distill.teacher is None:
+        return Classification(train)
+    from ranvier.train.distill import Distillation
+
+    if train.compile:
+        raise ConfigError("train.compile: a compiled net cannot be watched for a teacher (train.distill)")
+    return Distillation(Classification(train), train.distill, net)
 
 
 class Classification:

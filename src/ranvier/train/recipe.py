@@ -159,6 +159,7 @@ class TrainSection(Section):
             (each class of each step on its own: logistic regression), or
             denoising (of a model whose task that is: squared error of the noise).
         distill: a teacher, see `DistillSection`.
+        l2_wrap: of language models: pull on the largest logits (`ranvier.train.next_token_loss`).
         clip_norm: largest gradient norm, 0 for no limit.
         accumulate: batches of one step.
         ema: decay of the moving average of the weights that is evaluated instead of them, 0 for none.
@@ -194,6 +195,7 @@ class TrainSection(Section):
     readout: Literal["mean", "sum", "softmax_sum", "max", "last"] = "mean"
     loss: Literal["cross_entropy", "tet", "binary", "denoising"] = "cross_entropy"
     label_smoothing: Share = 0.0
+    l2_wrap: NonNegative = 0.0
     tet_lambda: Probability = 0.05
     tet_target: float = 1.0
     distill: DistillSection = DistillSection()

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from ranvier.data.text import Tokenizer, load_tokenizer
 from ranvier.errors import CheckpointError, ConfigError
 from ranvier.models import create_model
 from ranvier.train.checkpoint import CheckpointFolder, load_weights, part, restore_module
@@ -23,6 +24,7 @@ from ranvier.train.recipe_file import load_recipe
 RECIPE, RUN, ENVIRONMENT, METRICS, WEIGHTS = (
     "recipe.yaml", "run.json", "environment.json", "metrics.jsonl", "model.safetensors",
 )  # fmt: skip
+TOKENIZER = "tokenizer.json"
 CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
 
 
@@ -100,6 +102,11 @@ class RunFolder:
         with explained(f"write {self.out / ENVIRONMENT}"):
             write_json(self.out / ENVIRONMENT, environment())
 
+    def note_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Keep what turns the text of this run into tokens and back."""
+        with explained(f"write {self.out / TOKENIZER}"):
+            write_json(self.out / TOKENIZER, tokenizer.document())
+
     def finish(self, result: RunResult) -> None:
         """Record the result; from now on the run is finished."""
         with explained(f"write {self.out / RUN}"):
@@ -136,7 +143,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         with explained(f"clear the run folder {self.out}"):
-            for name in (RUN, RECIPE, ENVIRONMENT, METRICS, WEIGHTS):
+            for name in (RUN, RECIPE, ENVIRONMENT, METRICS, WEIGHTS, TOKENIZER):
                 (self.out / name).unlink(missing_ok=True)
             for name in (CHECKPOINTS, TENSORBOARD):
                 shutil.rmtree(self.out / name, ignore_errors=True)
@@ -164,6 +171,14 @@ def load_run(run: str | os.PathLike[str]) -> tuple[nn.Module, Recipe]:
         net.to(dtype)
     restore_module(net, tensors, f"the weights of {folder.out}")
     return net.eval(), recipe
+
+
+def tokenizer_of(run: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer that a run on text stored; `RunError` where there is none."""
+    path = Path(run) / TOKENIZER
+    if not path.exists():
+        raise RunError(f"{run} holds no {TOKENIZER}: it is not the folder of a run on text")
+    return load_tokenizer(path)
 
 
 def _first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]:

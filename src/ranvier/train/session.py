@@ -70,6 +70,8 @@ class Session:
 
     def run(self) -> None:
         """Train to the end, then evaluate the selected weights on the test part, once."""
+        if self.rank == 0 and self.splits.bundle.tokenizer is not None:
+            self.folder.note_tokenizer(self.splits.bundle.tokenizer)
         path = self.folder.out / METRICS if self.rank == 0 else None
         board = self.folder.out / TENSORBOARD if self.recipe.log.tensorboard else None
         with (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.data.bundle import Parts
+from ranvier.data.cache import digest
 from ranvier.data.text.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer, load_tokenizer
 from ranvier.data.text.windows import TextWindows
 from ranvier.errors import ArgumentError, DataError
@@ -65,9 +65,9 @@ def text_parts(
         )
     ends = [round(len(tokens) * end) for end in (shares[0], shares[0] + shares[1])]
     train, validation, test = tokens[: ends[0]], tokens[ends[0] : ends[1]], tokens[ends[1] :]
-    digest = hashlib.sha256(memoryview(np.ascontiguousarray(tokens))).hexdigest()
+    content = digest(np.asarray(tokens))
     return Parts(
         train=TextWindows(train, length, stride), test=TextWindows(test, length),
-        classes=tokenizer.names(), content=digest, tokenizer=tokenizer,
+        classes=tokenizer.names(), content=content, tokenizer=tokenizer,
         validation=TextWindows(validation, length) if len(validation) else None,
     )  # fmt: skip
