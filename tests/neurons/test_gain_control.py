@@ -68,23 +68,30 @@ def test_closed_form_evens_out_contrast() -> None:
 
 
 def test_limits_hold() -> None:
-    neuron = GainLIF(tau_gain=20.0, tau_rate=1.0, alpha=50.0, limits=(0.2, 1.0))
-    with ranvier.carry(neuron) as memory:
-        neuron(torch.full((200, 1, 3), 5.0))
-        g = next(iter(memory.states.values()))[0]
-    assert float(g.min()) == pytest.approx(0.2)
+    neuron = GainLIF(tau_gain=0.5, tau_rate=1.0, alpha=50.0, limits=(0.2, 1.5))  # far too fast: it swings
+    state, seen = neuron.initial_state(torch.zeros(1, 3)), []
+    for drive in 5 * torch.rand(50, 1, 3, generator=torch.Generator().manual_seed(0)):
+        _, state = neuron.step(drive, state)
+        seen.append(state[0])
+    assert float(torch.stack(seen).min()) == pytest.approx(0.2)
+    assert float(torch.stack(seen).max()) == pytest.approx(1.5)
 
 
 def test_sharing_keeps_one_gain_a_channel_and_sample() -> None:
     x = torch.rand(12, 2, 3, 4, 5).double() * 3
-    neuron = GainLIF(tau_gain=3.0, tau_rate=2.0, share=True).double()
+    neuron = GainLIF(tau_gain=3.0, tau_rate=2.0, share="channel").double()
     with ranvier.carry(neuron) as memory:
         whole = neuron(x)
         g = next(iter(memory.states.values()))[0]
     assert torch.equal(g, g[..., :1, :1].expand_as(g)) and len(g[..., 0, 0].unique()) == 6
     with ranvier.carry(neuron):
         assert torch.equal(whole, torch.cat([neuron(part) for part in x.split(5)]))
-    last = GainLIF(tau_gain=3.0, tau_rate=2.0, share=True, channel_axis=-1).double()
+    whole_layer = GainLIF(tau_gain=3.0, tau_rate=2.0, share="layer").double()
+    with ranvier.carry(whole_layer) as memory:
+        whole_layer(x)
+        g = next(iter(memory.states.values()))[0]
+    assert len(g.unique()) == 2
+    last = GainLIF(tau_gain=3.0, tau_rate=2.0, share="channel", channel_axis=-1).double()
     torch.testing.assert_close(last(x.movedim(2, -1)), whole.movedim(2, -1))
 
 
@@ -135,7 +142,7 @@ def test_models_take_it_by_name() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [{"alpha": -1.0}, {"gamma": -0.1}, {"tau_gain": 0}, {"tau_gain": math.nan}, {"tau_rate": 0}, {"rate_scale": 0.0},
-     {"limits": (0.0, 1.0)}, {"limits": (2.0, 1.0)}, {"gain": 9.0}, {"gain": -1.0}, {"rule": "best"}, {"mode": "x"},
+     {"limits": (0.0, 1.0)}, {"limits": (2.0, 1.0)}, {"gain": 9.0}, {"gain": -1.0}, {"rule": "best"}, {"mode": "x"}, {"share": True},
      {"neuron": "psn", "steps": 4}],
 )  # fmt: skip
 def test_bad_arguments_are_named(arguments: dict[str, object]) -> None:

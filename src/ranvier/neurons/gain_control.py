@@ -17,6 +17,7 @@ from ranvier.neurons.registry import NEURONS, build
 from ranvier.state import State
 
 Mode = Literal["stream", "batch", "frozen"]
+Share = Literal["element", "channel", "layer"]
 
 
 def _inverse_softplus(x: float) -> float:
@@ -53,8 +54,8 @@ class GainControl(Neuron):
         mode: "stream" adapts within each sequence, sample by sample. "batch" keeps one gain a channel (or one in all
             without `channels`) as a buffer that training moves by batch means and evaluation leaves alone, like batch
             normalisation. "frozen" multiplies by that buffer and never changes it.
-        share: average the statistics over all axes behind the channels, so that a feature map has one gain a channel
-            and sample.
+        share: who has a gain of its own: every "element", every "channel" (statistics are averaged over the other axes
+            of a feature map), or the "layer" as a whole (all neurons of a sample share one).
         learn: learn α, γ and (local rule) τ_g as positive numbers; implies `through_gain`.
         through_gain: pass gradient through the adaptation. By default gains are state and constants to the gradient.
         channels, channel_axis: of the buffer in the modes "batch" and "frozen", and what `share` keeps apart.
@@ -73,7 +74,7 @@ class GainControl(Neuron):
         limits: tuple[float, float] = (0.05, 4.0),
         rule: Literal["local", "closed_form"] = "local",
         mode: Mode = "stream",
-        share: bool = False,
+        share: Share = "element",
         learn: bool = False,
         through_gain: bool = False,
         channels: int | None = None,
@@ -105,6 +106,7 @@ class GainControl(Neuron):
         for name, value, known in (
             ("rule", rule, ("local", "closed_form")),
             ("mode", mode, ("stream", "batch", "frozen")),
+            ("share", share, ("element", "channel", "layer")),
         ):
             if value not in known:
                 raise ArgumentError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -133,11 +135,15 @@ class GainControl(Neuron):
 
     def _spread(self, x: Tensor) -> tuple[int, ...]:
         """The axes of one step that share a gain."""
+        if self.share == "element":
+            return ()
+        if self.share == "layer":
+            return tuple(range(1, x.dim()))
         axis = self.channel_axis - 1 if self.channel_axis >= 0 else x.dim() + self.channel_axis
         return tuple(a for a in range(1, x.dim()) if a != axis)
 
     def _mean(self, x: Tensor) -> Tensor:
-        axes = self._spread(x) if self.share else ()
+        axes = self._spread(x)
         return x.mean(axes, keepdim=True).expand_as(x) if axes else x
 
     def _buffered(self, like: Tensor) -> Tensor:
