@@ -13,19 +13,24 @@ from ranvier.data.cache import digest
 from ranvier.data.idx import read_idx
 from ranvier.data.samples import ArraySamples
 from ranvier.data.statistics import channel_statistics
-from ranvier.errors import DataError
+from ranvier.errors import ArgumentError, DataError
 
 _STEMS = {"train": "train", "test": "t10k"}
 
 
-def load_mnist(root: Path | None, path: str | None = None) -> Parts:
+def load_mnist(root: Path | None, path: str | None = None, pool: int = 1) -> Parts:
     """60,000 train and 10,000 test images `[1, 28, 28]` (LeCun et al.).
 
     Read from `train-images-idx3-ubyte`, `t10k-labels-idx1-ubyte` and so on, plain or with `.gz`, in the folder `path`,
-    or in `MNIST/raw`, `MNIST`, `mnist` or the data folder itself.
+    or in `MNIST/raw`, `MNIST`, `mnist` or the data folder itself. With `pool` 2, 4, 7 or 14, squares of that side
+    become one pixel, their mean.
     """
+    if pool not in (1, 2, 4, 7, 14):
+        raise ArgumentError(f"pool must be 1, 2, 4, 7 or 14, got {pool!r}")
     folder = located("mnist", root, path)
     parts = {split: _read(folder, stem) for split, stem in _STEMS.items()}
+    if pool > 1:
+        parts = {split: (_pooled(x, pool), y) for split, (x, y) in parts.items()}
     (train_x, _), (test_x, _) = parts["train"], parts["test"]
     if train_x.shape[1:] != test_x.shape[1:]:
         raise DataError(f"{folder}: train images are {train_x.shape[1:]} pixels but test images {test_x.shape[1:]}")
@@ -50,6 +55,12 @@ def _read(folder: Path, stem: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     return images, labels
 
 
+def _pooled(images: NDArray[np.uint8], pool: int) -> NDArray[np.uint8]:
+    n, h, w = images.shape
+    squares = images.reshape(n, h // pool, pool, w // pool, pool)
+    return (squares.sum((2, 4), dtype=np.uint32) / pool**2 + 0.5).astype(np.uint8)
+
+
 def _file(folder: Path, name: str) -> Path:
     found = first_existing(folder, name, f"{name}.gz")
     if found is None:
@@ -69,5 +80,6 @@ DATASETS.register("mnist")(
     DatasetEntry(
         kind="static", load=load_mnist, find=_find,
         how="Put the four IDX files (train-images-idx3-ubyte.gz, ...) into <data folder>/MNIST/raw.",
+        places=frozenset({"path", "pool"}),  # pooled pixels have another content, which the fingerprint knows
     )
 )  # fmt: skip
