@@ -22,3 +22,8 @@ CLASSIFIER = OfficialNames(rules=_ENCODER, values=((r".*weight", unpack_spconv),
 SEGMENTOR = OfficialNames(
     rules=(*_ENCODER, (r"(?:backbone\.)?(dec\.\d+\.(?:up|fuse)\..+)", r"\1")), values=((r".*weight", unpack_spconv),)
 )
+DETECTOR = OfficialNames(
+    rules=((r"((?:backbone_3d|backbone_2d|dense_head|roi_head)\..+)", r"\1"),),
+    ignored=(r"global_step",),
+    values=((r".*weight", unpack_spconv),),
+)
