@@ -245,7 +245,8 @@ def test_shapes_and_outputs() -> None:
     assert scheduler.init_noise_sigma == 1.0
     assert DCSolverMultistepScheduler._compatibles
     for name in ("betas", "alphas", "alphas_cumprod", "alpha_t", "sigma_t", "lambda_t", "sigmas", "timesteps",
-                 "num_inference_steps", "model_outputs", "timestep_list", "lower_order_nums", "last_sample"):  # fmt: skip
+                 "num_inference_steps", "model_outputs",
+                 "timestep_list", "lower_order_nums", "last_sample"):  # fmt: skip
         assert hasattr(scheduler, name)
     noisy = scheduler.add_noise(x, torch.randn_like(x), torch.tensor([15]))
     assert noisy.shape == x.shape
