@@ -1,4 +1,7 @@
-"""`python -m benchmarks [NAME ...]`: run benchmarks in the environment that holds the peers (made on first use)."""
+"""`python -m benchmarks [NAME ...] [OPTION ...]`: run benchmarks in the environment that holds the peers.
+
+The environment is made on first use. What follows the names, from the first option on, goes to each of them.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,20 @@ import sys
 
 from benchmarks.peers import ROOT, python
 
-BENCHMARKS = ("lif", "step_scan", "packed")
+BENCHMARKS = ("lif", "step_scan", "families", "packed", "memory", "compile", "libraries")
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(BENCHMARKS)
+    begin = next((i for i, argument in enumerate(sys.argv) if i and argument.startswith("-")), len(sys.argv))
+    names, options = sys.argv[1:begin] or list(BENCHMARKS), sys.argv[begin:]
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         print(f"error: unknown benchmark {unknown[0]!r}; known: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     interpreter = python()
-    return max(subprocess.run([interpreter, "-m", f"benchmarks.{name}"], cwd=ROOT).returncode for name in names)
+    return max(
+        subprocess.run([interpreter, "-m", f"benchmarks.{name}", *options], cwd=ROOT).returncode for name in names
+    )
 
 
 if __name__ == "__main__":
