@@ -11,6 +11,7 @@ import ranvier
 from ranvier.cli.audit import audit
 from ranvier.cli.bench import bench
 from ranvier.cli.claims import claims
+from ranvier.cli.convert import convert, verify_equivalence
 from ranvier.cli.data import data
 from ranvier.cli.dc import dc
 from ranvier.cli.energy import energy
@@ -30,6 +31,8 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "claims": claims,
     "audit": audit,
     "energy": energy,
+    "convert": convert,
+    "verify-equivalence": verify_equivalence,
     "data": data,
     "sample": sample,
     "generate": generate,
