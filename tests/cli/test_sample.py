@@ -48,15 +48,16 @@ def test_sample_search_and_fit(ranvier: Ranvier, run: Path, tmp_path: Path) -> N
         for cfg in (1, 2):
             files.append(tmp_path / f"ratios-{nfe}-{cfg}.json")
             found = ranvier(
-                "dc", "search", run, "--nfe", nfe, "--cfg", cfg, "--noises", 2, "--reference", "rk4", "--out", files[-1]
+                "dc", "search", run, "--nfe", nfe, "--cfg", cfg, "--noises", 2, "--reference-steps", 12,
+                "--out", files[-1]
             )  # fmt: skip
             assert found.code == 0, found.err
             assert "without compensation" in found.out
-    used = ranvier(
-        "sample", run, "--nfe", 3, "-n", 2, "--cfg", 2, "--ratios", files[1], "--save", tmp_path / "x.safetensors"
-    )
+    saved = tmp_path / "x.safetensors"
+    used = ranvier("sample", run, "--nfe", 3, "-n", 2, "--cfg", 2, "--ratios", files[1], "--save", saved)
     assert used.code == 0, used.err
     assert (run / "samples.png").exists()
+    assert saved.exists()
     fitted = ranvier("dc", "fit", *files, "--degrees", "1,1,1", "--out", tmp_path / "cpr.json")
     assert fitted.code == 0, fitted.err
     assert "4 files" in fitted.out

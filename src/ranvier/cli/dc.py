@@ -40,6 +40,9 @@ def search(
     corrector: Annotated[str, typer.Option("--corrector", help="on, off, or auto: whichever ends nearer.")] = "on",
     grid: GridKind = "time_uniform",
     reference: Annotated[str, typer.Option("--reference", help="ddim (999 steps) or rk4.")] = "ddim",
+    reference_steps: Annotated[
+        int | None, typer.Option("--reference-steps", min=1, help="Of ddim in all (999), or of rk4 an interval (20).")
+    ] = None,
     teacher: Annotated[Path | None, typer.Option("--teacher", help="Run whose trajectory is the reference.")] = None,
     method: Annotated[str, typer.Option("--method", help="auto, grid, adamw or closed_form.")] = "auto",
     loss: Annotated[str, typer.Option("--loss", help="mse, huber or median.")] = "mse",
@@ -59,10 +62,13 @@ def search(
     if corrector not in _CORRECTOR:
         raise ConfigError(f"--corrector {corrector!r}: expected on, off or auto")
     net = room.load_denoiser(run).to(device)
+    options = room.SearchOptions()
+    if reference_steps is not None:
+        options = room.SearchOptions(substeps=reference_steps, ddim_steps=reference_steps)
     found = room.search_for(
         net, nfe, noises=noises, guidance=cfg, solver=solver, order=order, dc_order=dc_order,  # pyright: ignore[reportArgumentType]
         corrector=_CORRECTOR[corrector], grid=grid, reference=reference, method=method, loss=loss, seed=seed,  # pyright: ignore[reportArgumentType]
-        reference_net=None if teacher is None else room.load_denoiser(teacher).to(device),
+        options=options, reference_net=None if teacher is None else room.load_denoiser(teacher).to(device),
     )  # fmt: skip
     found.save(out)
     if as_json:

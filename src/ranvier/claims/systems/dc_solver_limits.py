@@ -90,7 +90,7 @@ REGRESSION = Claim(
     title="Ratios predicted for unseen numbers of steps and guidance",
     system="dc_solver",
     paper=f"{PAPER}, section 3.3",
-    statement="A polynomial fitted to searched ratios predicts those of settings that were not searched, with no search.",
+    statement="A polynomial fitted to searched ratios predicts those of other settings, without a search.",
     question="Are predicted ratios nearly as good as searched ones, and better than none, at 7 and 9 evaluations and "
     "guidance 2, 4 and 6, when only others were searched?",
     data="simulated on purpose: mixtures of eight Gaussians in eight dimensions, whose exact trajectory is known",
@@ -109,8 +109,8 @@ COARSE = Claim(
     name="dc_solver_coarse",
     title="Coarse denoiser outputs spoil high orders, and compensation last",
     system="dc_solver",
-    paper="Cao et al. (2024), Spiking Denoising Diffusion Probabilistic Models, Table 4 (a solver of high order stays at "
-    "FID 31 however many steps it takes)",
+    paper="Cao et al. (2024), Spiking Denoising Diffusion Probabilistic Models, Table 4 (a solver of high order stays "
+    "at FID 31 however many steps it takes)",
     statement="A solver of high order gains nothing from a spiking denoiser, whose output is a staircase.",
     question="With the noise rounded to multiples of 1/L: is order 3 worse than order 2, and down to which L does "
     "compensation pay?",
