@@ -76,7 +76,8 @@ def scattered(x: Tensor, state: State | None, tables: list[Synapses]) -> tuple[T
         y, after = found[0]
     else:
         y, after = torch.cat([f[0] for f in found], 2), torch.cat([f[1] for f in found], 2)
-    return y.to(x.dtype), (after, after.new_zeros((after.shape[0], 0)))
+    mark = after.new_zeros((after.shape[0], 0)) if state is None else state[1]
+    return y.to(x.dtype), (after, mark)
 
 
 def shared(layer: DelayLinear, x: Tensor, state: State | None, bumps: Tensor) -> tuple[Tensor, State]:

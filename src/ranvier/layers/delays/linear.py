@@ -147,7 +147,6 @@ class DelayLinear(Stateful):
 
     def kernel(self) -> Tensor:
         """The kernels `[O, I / groups, K]` that the layer applies now, tap n carrying delay K − 1 − n."""
-        self._check_delays()
         return self._taps().permute(1, 2, 0)
 
     def extra_repr(self) -> str:
@@ -170,7 +169,6 @@ class DelayLinear(Stateful):
             )
         if not x.is_floating_point():
             raise ArgumentError(f"DelayLinear needs floating-point input, got {x.dtype}")
-        self._check_delays()
         carried = self._carried is not None
         if carried and self.tail:
             raise StateError(
@@ -211,8 +209,10 @@ class DelayLinear(Stateful):
         if state is None:
             return None
         width = self.out_features if len(state) == 2 else self.in_features
-        expected = x.new_empty((x.shape[1], self.max_delay, width), device="meta")
-        return self.fits(state[:1], (expected,)) + state[1:]
+        expected = (x.shape[1], self.max_delay, width)
+        if tuple(state[0].shape) != expected:
+            self.fits(state[:1], (x.new_empty(expected, device="meta"),))  # raises
+        return state
 
     def _check_delays(self) -> None:
         if check_delays(self.delay, self.max_delay, SLACK):
@@ -232,11 +232,13 @@ class DelayLinear(Stateful):
 
     def _taps(self) -> Tensor:
         """Kernels with the taps outermost, `[K, O, I / groups]`."""
+        self._check_delays()
         kind: Interpolation = "hard" if self.whole else self.interpolation
         return bump_taps(self._weight(), self._own_delay(), self.sigma, self.max_delay, kind)
 
     def _bumps(self) -> Tensor:
         """Bumps of weight one of the shared delays, `[K, N, C]`; N inputs (axonal) or outputs (dendritic)."""
+        self._check_delays()
         kind: Interpolation = "hard" if self.whole else self.interpolation
         delay = self.delay.detach() if self.frozen else self.delay
         delay = delay.reshape(-1, self.kernel_count).unsqueeze(-1)
@@ -250,6 +252,7 @@ class DelayLinear(Stateful):
             key = (by_input, *((t._version, t.data_ptr(), t.dtype) for t in tensors))
             if self._kept is not None and self._kept[0] == key:
                 return self._kept[1]
+        self._check_delays()
         weight, delay = self._weight().detach(), rounded(self._own_delay().detach(), self.max_delay)
         if weight.dtype in (torch.float16, torch.bfloat16):
             weight = weight.float()

@@ -44,6 +44,31 @@ def scatter(x, ptr, post, steps, strength, y, lo, hi):
                         flat[at] += value * strength[e]
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def scatter_step(x, ptr, post, steps, strength, pending, y, after):
+    """`scatter` of one step `x` `[B, I]`: what is due now goes to `y` `[B, O]`, what is `pending` `[B, D, O]` moves up
+    by a step into `after` (`pending` may be `[0, D, O]` for nothing)."""
+    reach = after.shape[1]
+    for b in range(x.shape[0]):
+        if pending.shape[0] == 0 or reach == 0:
+            y[b] = 0
+            after[b] = 0
+        else:
+            y[b] = pending[b, 0]
+            after[b, : reach - 1] = pending[b, 1:]
+            after[b, reach - 1] = 0
+        now, later = y[b], after[b].reshape(-1)
+        width = np.uint64(y.shape[1])
+        for i in range(x.shape[1]):
+            value = x[b, i]
+            if value != 0:
+                for e in range(np.uint64(ptr[i]), np.uint64(ptr[i + 1])):
+                    if steps[e] == 0:
+                        now[post[e]] += value * strength[e]
+                    else:
+                        later[np.uint64(steps[e] - 1) * width + np.uint64(post[e])] += value * strength[e]
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 def gather(x, ptr, pre, steps, strength, y, lo, hi):
     """`y` `[B, O, T]` of `x` `[B, I, D + T]`, which begins with the D inputs before; samples lo .. hi − 1.

@@ -100,7 +100,16 @@ def delay_scatter_impl(
     max_delay: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     length, batch, _ = x.shape
-    x = x.to(strength.dtype)
+    if x.dtype != strength.dtype:
+        x = x.to(strength.dtype)
+    if length == 1 and _has_kernel(x):
+        from ranvier.ops.delay.numba_synapses import scatter_step
+
+        y, after = x.new_empty((1, batch, outputs)), x.new_empty((batch, max_delay, outputs))
+        before = after[:0] if pending is None else pending.to(x.dtype).contiguous()
+        step: Any = scatter_step
+        step(*(t.numpy() for t in (x.contiguous()[0], ptr, other, steps, strength, before, y[0], after)))
+        return y, after
     future = torch.zeros((length + max_delay, batch, outputs), dtype=x.dtype, device=x.device)
     if pending is not None and max_delay:
         future[:max_delay] = pending.to(x.dtype).transpose(0, 1)
