@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.peers import ROOT, python
 
-BENCHMARKS = ("lif", "step_scan", "families", "packed", "memory", "compile", "libraries")
+BENCHMARKS = ("lif", "step_scan", "families", "packed", "memory", "compile", "libraries", "delays")
 
 
 def main() -> int:
