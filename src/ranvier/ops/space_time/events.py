@@ -24,19 +24,47 @@ def scatter_events(x: Tensor, table: SpaceTimeSynapses, pending: Tensor | None =
         raise ShapeError(f"x must be [T, B, {polarities}, H, W], got shape {tuple(x.shape)}")
     steps, batch, _, height, width = x.shape
     x = x.detach().to(table.weight.dtype)
-    future = x.new_zeros((steps + taps - 1, batch, targets, height, width))
-    if pending is not None:
-        if pending.shape != future[: taps - 1].shape:
-            raise ShapeError(f"pending must be {tuple(future[: taps - 1].shape)}, got {tuple(pending.shape)}")
-        future[: taps - 1] = pending
+    if pending is not None and pending.shape != (taps - 1, batch, targets, height, width):
+        raise ShapeError(
+            f"pending must be {(taps - 1, batch, targets, height, width)}, got {tuple(pending.shape)}"
+        )  # fmt: skip
     if x.device.type == "cpu" and use_kernels("cpu") and x.dtype in (torch.float32, torch.float64):
-        from ranvier.ops.space_time.numba_events import scatter
-
-        tensors = (table.ptr, table.target, table.delay, table.rows, table.columns, table.weight, future)
-        scatter(x.contiguous().numpy(), *[tensor.numpy() for tensor in tensors])
+        future = _scatter_kernel(x, table)
     else:
+        future = x.new_zeros((steps + taps - 1, batch, targets, height, width))
         _scatter_reference(x, table, future)
+    if pending is not None:
+        future[: taps - 1] += pending
     return future[:steps], future[steps:].clone()
+
+
+def _scatter_kernel(x: Tensor, table: SpaceTimeSynapses) -> Tensor:
+    """The future `[T + K − 1, B, C, H, W]`, as a view of padded planes that every synapse stays inside."""
+    from ranvier.ops.space_time.numba_events import scatter
+
+    steps, batch, _, height, width = x.shape
+    targets, _, taps, rows, columns = table.shape
+    top, left = rows // 2, columns // 2
+    future = x.new_zeros((steps + taps - 1, batch, targets, height + 2 * top, width + 2 * left))
+    step, sample, plane, line, _ = future.stride()
+    offset = table.delay.long() * step + table.target.long() * plane + (table.rows.long() + top) * line
+    offset += table.columns + left
+    weight = table.weight
+    for p in range(len(table.ptr) - 1):  # in the order of memory
+        part = slice(int(table.ptr[p]), int(table.ptr[p + 1]))
+        order = offset[part].argsort()
+        offset[part], weight = offset[part][order], _reordered(weight, part, order)
+    scatter(
+        x.contiguous().numpy(), table.ptr.numpy(), offset.numpy(), weight.contiguous().numpy(),
+        future.view(-1).numpy(), step, sample, line,
+    )  # fmt: skip
+    return future[..., top : top + height, left : left + width]
+
+
+def _reordered(weight: Tensor, part: slice, order: Tensor) -> Tensor:
+    weight = weight.clone()
+    weight[part] = weight[part][order]
+    return weight
 
 
 def _scatter_reference(x: Tensor, table: SpaceTimeSynapses, future: Tensor) -> None:
