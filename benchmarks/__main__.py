@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.peers import ROOT, python
 
-BENCHMARKS = ("lif", "step_scan", "families", "packed", "memory", "compile", "libraries", "delays")
+BENCHMARKS = ("lif", "step_scan", "families", "packed", "memory", "compile", "libraries", "delays", "motion")
 
 
 def main() -> int:
