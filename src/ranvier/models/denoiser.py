@@ -61,6 +61,11 @@ class Denoiser(nn.Module):
         self.register_buffer("alphas_cumprod", (1 - betas).cumprod(0).float(), persistent=False)
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, `(C, H, W)`."""
+        return (self.in_channels, *self.img_size)
+
+    @property
     def null(self) -> int | None:
         """The label of "no class", None for an unconditional net."""
         return self.num_classes or None
