@@ -92,7 +92,7 @@ def verify_equivalence(
     """Compare a converted net, as written, with the run that it came from.
 
     \b
-    Example:
+    Examples:
       ranvier verify-equivalence runs/qsd runs/qsd/spikes --samples 1000
     """
     from ranvier import infer
