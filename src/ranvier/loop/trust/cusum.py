@@ -8,6 +8,10 @@ from torch import Tensor
 from ranvier.errors import ArgumentError
 
 
+CLIP = 20.0
+"""Standard deviations that one tick can count for at most."""
+
+
 class Cusum:
     """C ← max(0, C + x − drift) for standardised x; alarm while C > threshold, until C is back under `lower`.
 
@@ -32,7 +36,7 @@ class Cusum:
 
     def step(self, score: Tensor, where: Tensor | None = None) -> Tensor:
         """Add the scores `[N]` of one tick (only in rows `where`); returns the alarm, bool `[N]`."""
-        x = ((score - self.mean) / self.std).clamp(-10, 10)
+        x = ((score - self.mean) / self.std).clamp(-CLIP, CLIP)
         new = (self.value + x - self.drift).clamp(0, self.ceiling)
         self.value = new if where is None else torch.where(where, new, self.value)
         self.alarm = (self.value > self.threshold) | (self.alarm & (self.value > self.lower))
@@ -46,7 +50,7 @@ class Cusum:
             raise ArgumentError(f"clean scores must be [T, N] with some finite ones, got {tuple(clean.shape)}")
         finite = torch.isfinite(clean)
         mean, std = float(clean[finite].mean()), float(clean[finite].std().clamp_min(1e-6))
-        x = torch.where(finite, ((clean - mean) / std).clamp(-10, 10), 0.0)
+        x = torch.where(finite, ((clean - mean) / std).clamp(-CLIP, CLIP), 0.0)
         allowed = per_second * tick_s * int(finite.sum())
         best, soonest = cls(mean, std, 0.5, 5.0), float("inf")
         for drift in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0):
@@ -54,7 +58,7 @@ class Cusum:
             # the threshold that only the allowed number of excursions exceeds; a little more, for runs not seen
             ordered = peaks.sort(descending=True).values
             reach = float(ordered[min(int(allowed), len(ordered) - 1)]) if len(ordered) else 0.0
-            threshold = max(5.0, 1.1 * reach)
+            threshold = max(5.0, 1.25 * reach)
             delay = threshold / (shift - drift)
             if delay < soonest:
                 best, soonest = cls(mean, std, drift, threshold), delay

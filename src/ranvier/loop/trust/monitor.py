@@ -50,10 +50,14 @@ def conflict(seen: Observation) -> Tensor:
 
 
 def offset(seen: Observation) -> Tensor:
-    """How far echoes and ring differ all in one direction, in log-intensity `[N]`: a bias that no single beam shows."""
+    """How far echoes and ring differ all in one direction, in log-intensity `[N]`: a bias that no single beam shows.
+
+    The median over beams; a few odd echoes do not move it.
+    """
     near = seen.scan.hit & (torch.minimum(seen.scan.ranges, seen.ring_range) < 5)
-    mean = torch.where(near, seen.contrast.clamp(-1, 1), 0.0).sum(1) / near.sum(1).clamp_min(4)
-    return mean.abs()
+    ordered = torch.where(near, seen.contrast, math.inf).sort(1).values
+    middle = ordered.gather(1, (near.sum(1) // 2)[:, None].clamp(max=BEAMS - 1))[:, 0]
+    return torch.where(near.sum(1) >= 4, middle, 0.0).nan_to_num(posinf=0.0).abs()
 
 
 def _contradicts(scan: Scan, ring_range: Tensor) -> Tensor:
