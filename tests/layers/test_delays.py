@@ -184,6 +184,10 @@ def test_frozen_delays_train_weights_only() -> None:
     y.sum().backward()
     assert layer.delay.grad is None and layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
     torch.testing.assert_close(y, layer.eval()(x), rtol=0, atol=1e-13)
+    with torch.no_grad():
+        layer.delay.add_(0.2)
+    layer.after_update()
+    torch.testing.assert_close(y, layer(x), rtol=0, atol=1e-13)
     freeze_delays_(layer, False)
     layer.train()(x).sum().backward()
     assert layer.delay.grad is not None

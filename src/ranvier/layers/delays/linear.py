@@ -131,6 +131,8 @@ class DelayLinear(Stateful):
     def after_update(self) -> None:
         """Put delays back into 0 .. max_delay and missing synapses back to zero; the trainer calls it at every step."""
         self.delay.clamp_(0, self.max_delay)
+        if self.frozen:  # the momentum of an optimizer may still move them
+            self.delay.copy_(self.rounded_delay())
         if self.mask is not None:
             self.weight.mul_(self.mask)
 
@@ -183,6 +185,8 @@ class DelayLinear(Stateful):
             y, state = execute.shared(self, x, state, self._bumps())
         if carried:
             self.remember(state)
+        if self.frozen and self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
+            y = y + 0 * self.delay.sum()  # several processes wait for a gradient of every parameter
         return y if self.bias is None else y + self.bias
 
     def _synaptic(self, x: Tensor, state: State | None, carried: bool) -> tuple[Tensor, State]:
