@@ -12,6 +12,7 @@ from ranvier.models import (  # noqa: F401  (registers)
     qkformer,
     spike_driven,
     spike_gpt,
+    spikepoint,
     spikformer,
     spiking_conv_net,
     spiking_mlp,
