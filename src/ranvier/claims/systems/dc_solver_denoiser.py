@@ -20,7 +20,6 @@ PAPER = (
     "Compensation, Table 3; Cao et al. (2024), Spiking Denoising Diffusion Probabilistic Models"
 )
 NFES = (5, 8, 10)
-SOLVERS = {"ddim": "ddim", "dpmpp_2m": "dpmpp_2m", "unipc": "unipc", "dc": "dc"}
 _COMMON = 40
 """The uniform grids of 5, 8 and 10 steps are parts of the one of 40, and so of its multiples."""
 
@@ -155,7 +154,14 @@ def _ends(trial: Trial, bench: _Bench, nfe: int) -> dict[str, Tensor]:
     """The ends of all samplers at `nfe` evaluations."""
     import torch
 
-    from ranvier.diffusion import denoiser_of, sample_ode, schedule_of, search_compensation_ratios, time_grid
+    from ranvier.diffusion import (
+        SearchOptions,
+        denoiser_of,
+        sample_ode,
+        schedule_of,
+        search_compensation_ratios,
+        time_grid,
+    )
 
     net, count = bench.net, len(bench.shown)
     grid = time_grid(schedule_of(net), nfe)
@@ -168,8 +174,8 @@ def _ends(trial: Trial, bench: _Bench, nfe: int) -> dict[str, Tensor]:
             ratios = None
             if arm.settings.get("search"):
                 ratios = search_compensation_ratios(
-                    tune, bench.tuned, grid, reference=states[:, count:], method="auto",
-                    corrector=arm.settings.get("corrector", True), dc_order=arm.settings.get("dc_order", 2), **options,
+                    tune, bench.tuned, grid, reference=states[:, count:],
+                    options=SearchOptions(points=trial.settings["search_points"], golden=8), **options,
                 )  # fmt: skip
                 options = ratios.options()
             ends[arm.name] = sample_ode(show, bench.shown, grid, ratios=ratios, **options)
@@ -181,8 +187,6 @@ ARMS = (
     Arm("dpmpp_2m", "DPM-Solver++(2M)", {"solver": "dpmpp_2m"}),
     Arm("unipc", "UniPC of order 2", {"solver": "unipc"}),
     Arm("dc", "DC-Solver: UniPC with searched ratios", {"solver": "dc", "search": True}),
-    Arm("dc_k1", "the same with degree 1", {"solver": "dc", "search": True, "dc_order": 1}),
-    Arm("dc_auto", "the search decides about the corrector", {"solver": "dc", "search": True, "corrector": "auto"}),
 )
 _PLAIN = ("ddim", "dpmpp_2m", "unipc")
 
@@ -232,11 +236,11 @@ DIGITS = Claim(
     scales={
         "quick": Scale(seeds=(0, 1, 2), minutes=20, settings={
             "data": {"name": "digits"}, "side": 8, "channels": 12, "epochs": 40, "classifier_epochs": 10,
-            "nets": _NETS, "guidances": _GUIDANCES, "noises": 64, "points": 32, "reference_steps": 200,
+            "nets": _NETS, "guidances": _GUIDANCES, "noises": 64, "points": 32, "reference_steps": 200, "search_points": 21,
         }, note="the fine trajectory has 200 steps instead of 999"),
         "full": Scale(seeds=(0, 1, 2), minutes=180, settings={
             "data": {"name": "digits"}, "side": 8, "channels": 16, "epochs": 160, "classifier_epochs": 20,
-            "nets": _NETS, "guidances": _GUIDANCES, "noises": 360, "points": 64, "reference_steps": 1000,
+            "nets": _NETS, "guidances": _GUIDANCES, "noises": 360, "points": 64, "reference_steps": 1000, "search_points": 41,
         }),
     },
     run=run, joint=True, figures=_figures(_NETS, _GUIDANCES),
@@ -257,11 +261,11 @@ MNIST = Claim(
         "quick": Scale(seeds=(0, 1), minutes=25, settings={
             "data": {"name": "mnist", "options": {"pool": 2}, "limit_train": 3000, "limit_test": 500}, "side": 14,
             "channels": 12, "epochs": 12, "classifier_epochs": 3, "nets": ("relu", "T4"), "guidances": (1.0, 4.0),
-            "noises": 48, "points": 24, "reference_steps": 200,
+            "noises": 48, "points": 24, "reference_steps": 200, "search_points": 21,
         }, note="3,000 training images; the fine trajectory has 200 steps instead of 999"),
         "full": Scale(seeds=(0, 1, 2), minutes=1500, settings={
             "data": {"name": "mnist"}, "side": 28, "channels": 32, "epochs": 30, "classifier_epochs": 5,
-            "nets": ("relu", "T4"), "guidances": (1.0, 4.0), "noises": 360, "points": 64, "reference_steps": 1000,
+            "nets": ("relu", "T4"), "guidances": (1.0, 4.0), "noises": 360, "points": 64, "reference_steps": 1000, "search_points": 41,
         }),
     },
     run=run, joint=True, figures=_figures(("relu", "T4"), (1.0, 4.0)),
