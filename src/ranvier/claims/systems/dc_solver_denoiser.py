@@ -236,11 +236,13 @@ DIGITS = Claim(
     scales={
         "quick": Scale(seeds=(0, 1, 2), minutes=20, settings={
             "data": {"name": "digits"}, "side": 8, "channels": 12, "epochs": 40, "classifier_epochs": 10,
-            "nets": _NETS, "guidances": _GUIDANCES, "noises": 64, "points": 32, "reference_steps": 200, "search_points": 21,
+            "nets": _NETS, "guidances": _GUIDANCES, "noises": 64, "points": 32, "reference_steps": 200,
+            "search_points": 21,
         }, note="the fine trajectory has 200 steps instead of 999"),
         "full": Scale(seeds=(0, 1, 2), minutes=180, settings={
             "data": {"name": "digits"}, "side": 8, "channels": 16, "epochs": 160, "classifier_epochs": 20,
-            "nets": _NETS, "guidances": _GUIDANCES, "noises": 360, "points": 64, "reference_steps": 1000, "search_points": 41,
+            "nets": _NETS, "guidances": _GUIDANCES, "noises": 360, "points": 64, "reference_steps": 1000,
+            "search_points": 41,
         }),
     },
     run=run, joint=True, figures=_figures(_NETS, _GUIDANCES),
@@ -261,11 +263,13 @@ MNIST = Claim(
         "quick": Scale(seeds=(0, 1), minutes=25, settings={
             "data": {"name": "mnist", "options": {"pool": 2}, "limit_train": 3000, "limit_test": 500}, "side": 14,
             "channels": 12, "epochs": 12, "classifier_epochs": 3, "nets": ("relu", "T4"), "guidances": (1.0, 4.0),
-            "noises": 48, "points": 24, "reference_steps": 200, "search_points": 21,
+            "noises": 48, "points": 24, "reference_steps": 200,
+            "search_points": 21,
         }, note="3,000 training images; the fine trajectory has 200 steps instead of 999"),
         "full": Scale(seeds=(0, 1, 2), minutes=1500, settings={
             "data": {"name": "mnist"}, "side": 28, "channels": 32, "epochs": 30, "classifier_epochs": 5,
-            "nets": ("relu", "T4"), "guidances": (1.0, 4.0), "noises": 360, "points": 64, "reference_steps": 1000, "search_points": 41,
+            "nets": ("relu", "T4"), "guidances": (1.0, 4.0), "noises": 360, "points": 64, "reference_steps": 1000,
+            "search_points": 41,
         }),
     },
     run=run, joint=True, figures=_figures(("relu", "T4"), (1.0, 4.0)),
