@@ -17,6 +17,7 @@ from ranvier.cli.dc import dc
 from ranvier.cli.energy import energy
 from ranvier.cli.evaluate import evaluate
 from ranvier.cli.generate import generate
+from ranvier.cli.loop import loop
 from ranvier.cli.models import models
 from ranvier.cli.report import report
 from ranvier.cli.sample import sample
@@ -29,6 +30,7 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "bench": bench,
     "report": report,
     "claims": claims,
+    "loop": loop,
     "audit": audit,
     "energy": energy,
     "convert": convert,

@@ -182,14 +182,18 @@ class Comms:
             offset = packet.points[:, None, sender] - here[:, :, None]  # [B, M, 120, 2]
             distance = offset.norm(dim=-1)
             beam = torch.floor(torch.atan2(offset[..., 1], offset[..., 0]) / STEP + 0.5).long() % BEAMS
-            own = self._own.gather(2, beam)
-            fresh = tick - self._own_when.gather(2, beam) <= 3
+            # an edge moves from beam to beam as the agents move: all three beams around must reach beyond the echo
+            around = [(self._own.roll(k, 2), self._own_when.roll(k, 2)) for k in (-1, 0, 1)]
+            closest = torch.stack([own for own, _ in around]).amin(0)
+            oldest = torch.stack([when for _, when in around]).amin(0)
+            own = closest.gather(2, beam)
+            fresh = tick - oldest.gather(2, beam) <= 2
             told = packet.delivered[:, :, sender, None] & packet.echo[:, None, sender]
             usable = told & fresh & (distance < own + 0.4) & (distance < 7.5)
             count = usable.sum(-1)
             wrong = (usable & (distance < own - 0.6)).sum(-1)
             verdict = wrong.double() / count.clamp_min(1)
             judged = count >= 3
-            change = torch.where(verdict > 0.25, -0.2, 0.02)
+            change = torch.where(verdict > 0.3, -0.2, 0.05)
             new = (self.trust[:, :, sender] + torch.where(judged, change, 0.0)).clamp(0, 1)
             self.trust[:, :, sender] = new
