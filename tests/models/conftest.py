@@ -28,7 +28,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "convnet": {"channels": (4, 8), "hidden": 16},
     "hdsnn": {"kernel": (3, 3, 3), "mask": None, "spread": 0.5, "centre": 0.5, "readout_fraction": 0.5},
     "spikepoint": {
-        "num_points": 40, "num_groups": 20, "k": 5, "widths": (8, 8, 12, 16), "votes": 3, "encoder": "direct"
+        "num_points": 40,
+        "num_groups": 20,
+        "k": 5,
+        "widths": (8, 8, 12, 16),
+        "votes": 3,
+        "encoder": "direct",
+        "head_norm": "affine",
     },
     "e3dsnn": {"num_points": 60, "voxel_size": 0.1, "embed": 4, "channels": (4, 6, 6, 8), "depths": (1, 1, 1, 1)},
     "spike_gpt": {"num_classes": 11, "n_layer": 3, "n_embd": 24, "init": "torch_default"},

@@ -77,9 +77,9 @@ class E3DSNNDetector(nn.Module):
         if T != 1:
             raise ArgumentError(f"T must be 1: every cloud is one step of spike counts, got {T!r}")
         grid = [round((high - low) / s) for low, high, s in zip(range[:3], range[3:], voxel_size, strict=True)]
-        if any(g % 8 for g in grid[:2]) or min(grid) < 8:
+        if any(g % 8 for g in grid[:2]) or min(grid[:2]) < 8 or grid[2] < 16:
             raise ArgumentError(
-                f"range and voxel_size must make a grid of multiples of 8 in x and y and at least 8 in z, got {grid}"
+                f"range and voxel_size must make a grid of multiples of 8 in x and y and at least 16 in z, got {grid}"
             )
         self.in_channels, self.num_classes, self.T = in_channels, num_classes, T
         self.voxel_size, self.range, self.grid = tuple(voxel_size), tuple(range), tuple(grid)
