@@ -179,8 +179,8 @@ def figures(table: Table) -> Sequence[Figure]:
         curves(table, "minimum", "Change of the smallest response", degrees, "un-adapted peaks", arms=arms),
         curves(table, "shift", "Shift of the tuning curve away from the adapter", degrees, "degrees",
                arms=("gains", "local rule", "no recurrence", "output gains")),
-        curves(table, "mean before", "Mean responses to the biased ensemble, before", degrees, "peaks", arms=("gains",)),
-        curves(table, "mean after", "Mean responses to the biased ensemble, after", degrees, "peaks", arms=arms),
+        curves(table, "mean before", "Mean responses, before", degrees, "peaks", arms=("gains",)),
+        curves(table, "mean after", "Mean responses, after", degrees, "peaks", arms=arms),
         bars(table, "shift"),
         bars(table, "variation_ratio"),
         bars(table, "covariance_ratio"),
@@ -195,8 +195,8 @@ CLAIM = Claim(
     statement="When only the gains of single neurons adapt, to the best trade of fidelity and activity, a recurrent "
     "circuit shows all reported effects: lower maxima and minima near the adapter, tuning curves repelled from it, "
     "equalised mean responses, and decorrelation.",
-    question="Does each effect appear in randomly drawn orientation networks, and which part of the model does it need?",
-    data="orientation ensembles with an adapter as in Benucci et al. (2013); circuits drawn at random. The recordings "
+    question="Does each effect appear in random orientation networks, and which part of the model does it take?",
+    data="orientation ensembles with an adapter as in Benucci et al. (2013); random circuits. The recordings "
     "from cat V1 are not distributable, so nothing here is compared with them.",
     arms=(
         Arm("gains", "input gains, best in closed form, recurrent circuit"),

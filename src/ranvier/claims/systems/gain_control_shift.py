@@ -119,6 +119,6 @@ CLAIM = Claim(
     },
     run=run,
     figures=figures,
-    comment="Gain and threshold settings were chosen on seed 100, which is not among those shown, from twelve settings of "
-    "gain control and one of the adaptive threshold.",
+    comment="Gain and threshold settings were chosen on seed 100, not among those shown: of twelve settings of "
+    "gain control and one of adaptive thresholds.",
 )  # fmt: skip
