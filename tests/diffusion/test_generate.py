@@ -35,8 +35,9 @@ def _net(seed: int = 0, **arguments) -> Denoiser:
     torch.manual_seed(seed)
     net = create_model("spiking_unet_small", **{"img_size": 8, "channels": 8, "T": 2, **arguments})
     torch.nn.init.xavier_uniform_(net.head.conv.weight)
-    for _ in range(3):  # batch statistics that let neurons fire
-        net(torch.randn(32, 1, 8, 8), torch.rand(32) * 999)
+    with torch.no_grad():
+        for _ in range(3):  # batch statistics that let neurons fire
+            net(torch.randn(32, 1, 8, 8), torch.rand(32) * 999)
     return net.eval()  # pyright: ignore
 
 
@@ -116,6 +117,13 @@ def test_teacher_and_auto_corrector(net: Denoiser) -> None:
     found = search_for(net, 3, guidance=2.0, corrector="auto", reference_net=teacher, **QUICK)
     assert found.found["reference"] == "given"
     assert generate(net, 4, 3, guidance=2.0, ratios=found).images.isfinite().all()
+
+
+def test_search_by_gradient_through_surrogates(net: Denoiser) -> None:
+    options = SearchOptions(iterations=3, ddim_steps=20)
+    found = search_for(net, 3, noises=3, method="adamw", options=options)
+    assert found.found["error"] <= found.found["error_of_ones"] * (1 + 1e-6)
+    assert all(p.grad is None for p in net.parameters())
 
 
 def test_regression_predicts_the_ratios(net: Denoiser) -> None:

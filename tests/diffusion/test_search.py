@@ -97,6 +97,14 @@ def test_corrector_auto_keeps_the_better(guided: Guided, noise: Noise) -> None:
     assert torch.isfinite(sample_ode(guided, x, grid, ratios=auto, **auto.options())).all()
 
 
+def test_refining_together_ends_nearer(guided: Guided, noise: Noise) -> None:
+    grid, x = time_grid(NoiseSchedule.vp_linear(), 5), noise(16, 8, seed=7)
+    greedy = search_compensation_ratios(guided, x, grid)
+    together = search_compensation_ratios(guided, x, grid, options=SearchOptions(rounds=1))
+    assert together.found["error"] < greedy.found["error"]
+    assert together.values[:2] == (1.0, 1.0)
+
+
 def test_given_reference(mixture, noise: Noise, schedule) -> None:
     grid = time_grid(schedule, 4)
     states = reference_trajectory(mixture, noise(8), grid)

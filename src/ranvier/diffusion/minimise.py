@@ -61,8 +61,7 @@ def adamw_minimum(
         best = min(best, (float(value.detach()), float(rho.detach())))
         if iteration == iterations or not math.isfinite(float(value.detach())):
             break
-        optimizer.zero_grad()
-        value.backward()
+        (rho.grad,) = torch.autograd.grad(value, rho)  # of the ratio only: the net's gradients are not ours to touch
         optimizer.step()
     return best[1]
 

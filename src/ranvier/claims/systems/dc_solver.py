@@ -48,7 +48,7 @@ def mixtures(trial: Trial) -> dict[str, Outcome]:
 
 
 def _sampled(field: Denoiser, shown: Tensor, tuned: Tensor, grid: TimeGrid, settings: dict[str, Any]) -> Tensor:
-    from ranvier.diffusion import sample_ode, search_compensation_ratios
+    from ranvier.diffusion import SearchOptions, sample_ode, search_compensation_ratios
 
     solver, method = settings["solver"], settings.get("method")
     ratios: Any = [settings["constant"]] * grid.nfe if "constant" in settings else None
@@ -57,6 +57,7 @@ def _sampled(field: Denoiser, shown: Tensor, tuned: Tensor, grid: TimeGrid, sett
         ratios = search_compensation_ratios(
             field, tuned[: settings["points"]], grid, method=method, solver=solver, corrector=corrector,
             loss=settings.get("loss", "mse"), dc_order=settings.get("dc_order", 2),
+            options=SearchOptions(rounds=settings.get("rounds", 0)),
         )  # fmt: skip
         return sample_ode(field, shown, grid, ratios=ratios, **ratios.options())
     return sample_ode(field, shown, grid, solver, ratios=ratios, corrector=corrector)
@@ -98,6 +99,7 @@ MIXTURES = Claim(
             "dc_huber", "Huber loss, corrector chosen by the search",
             {**_SEARCH, "loss": "huber", "corrector": "auto"},
         ),
+        Arm("dc_joint", "two rounds of refining all ratios together", {**_SEARCH, "points": 64, "rounds": 2}),
         Arm("dpmpp_2m_dc", "DPM-Solver++(2M) with searched ratios", {**_SEARCH, "solver": "dpmpp_2m"}),
     ),
     metrics=tuple(
