@@ -49,6 +49,24 @@ def test_bad_options(run: Path, options: list[str], message: str, capsys: pytest
     assert message in capsys.readouterr().err
 
 
+def test_text_is_evaluated(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run), "--context", "8", "--stride", "4"]) == 0
+    shown = capsys.readouterr().out
+    assert "windows of 8 every 4" in shown and "bits a byte" in shown and "perplexity" in shown
+    assert main(["eval", str(run), "--stream", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["context"] is None and document["bits_per_byte"] == document["bits_per_token"] < 8.2
+    assert main(["eval", str(run)]) == 0 and "loss" in capsys.readouterr().out
+    assert main(["eval", str(run), "--split", "best"]) == 2
+
+
+def test_text_is_audited(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(run)]) == 0
+    assert "not spike-driven" in capsys.readouterr().out
+    assert main(["energy", "spike_gpt_41m", "n_layer=1", "n_embd=8", "--json"]) == 0
+    assert "random texts" in json.loads(capsys.readouterr().out)["input"]
+
+
 def test_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", str(tmp_path)]) == 1
     assert "not the folder of a run" in capsys.readouterr().err

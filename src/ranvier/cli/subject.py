@@ -53,9 +53,12 @@ def find(
         return _run(model, arguments, data, data_root, samples)
     if data is not None:
         return _on_data(model, arguments, data, data_root, samples)
-    from ranvier.models import create_model
+    from ranvier.models import LanguageModel, create_model
 
     net = create_model(model, **key_values(arguments))
+    if isinstance(net, LanguageModel):
+        ids = torch.randint(net.vocab_size, (256, samples))
+        return Subject(net.eval(), ids, "fresh weights", f"{samples} random texts of 256 tokens")
     x = torch.rand(samples, *net.input_shape)  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
     return Subject(_lively(net, x), x, FRESH, f"{samples} random samples (--data NAME shows it real ones)")
 
@@ -109,4 +112,4 @@ def _first(test: Any, samples: int) -> Tensor:
 
 
 def _size(x: Tensor) -> int:
-    return x.shape[1 if x.dim() == 5 else 0]
+    return x.shape[1 if x.dim() in (2, 5) and (x.dim() == 5 or not x.is_floating_point()) else 0]

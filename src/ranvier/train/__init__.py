@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ranvier.train.recipe_file import list_recipes, load_recipe
     from ranvier.train.run import RunResult, load_run, tokenizer_of
     from ranvier.train.schedule import learning_rate
-    from ranvier.train.text_evaluation import TextEvaluation, evaluate_text
+    from ranvier.train.text_evaluation import TextEvaluation, evaluate_run_text, evaluate_text
     from ranvier.train.trainer import fit
 
 _HOMES = {
@@ -39,15 +39,15 @@ _HOMES = {
     "next_token": ("backward_in_chunks", "next_token_loss"),
     "run": ("RunResult", "load_run", "tokenizer_of"),
     "schedule": ("learning_rate",),
-    "text_evaluation": ("TextEvaluation", "evaluate_text"),
+    "text_evaluation": ("TextEvaluation", "evaluate_run_text", "evaluate_text"),
     "trainer": ("fit",),
 }
 
 __all__ = [
     "Evaluation", "FineGrainedDistillation", "Interrupted", "NonFiniteError", "Recipe", "RunError", "RunResult",
-    "Splits", "TextEvaluation", "backward_in_chunks", "build_model", "cross_entropy", "evaluate", "evaluate_text",
-    "fit", "learning_rate", "list_recipes", "load_recipe", "load_run", "load_splits", "next_token_loss",
-    "parse_recipe", "read_journal", "tet", "tokenizer_of",
+    "Splits", "TextEvaluation", "backward_in_chunks", "build_model", "cross_entropy", "evaluate", "evaluate_run_text",
+    "evaluate_text", "fit", "learning_rate", "list_recipes", "load_recipe", "load_run", "load_splits",
+    "next_token_loss", "parse_recipe", "read_journal", "tet", "tokenizer_of",
 ]  # fmt: skip
 
 

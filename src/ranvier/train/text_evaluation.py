@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ranvier.data.text import Tokenizer
+from ranvier.data.samples import Subset
+from ranvier.data.text import TextWindows, Tokenizer
 from ranvier.errors import ArgumentError
 from ranvier.models import LanguageModel
 from ranvier.state import carry
+from ranvier.train.assemble import load_splits
+from ranvier.train.run import load_run, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,37 @@ def evaluate_text(
         scored, loss, bits / scored, math.exp(min(loss, 700.0)),
         bits / characters if characters else None, bits / octets if octets else None,
         None if streaming else context, None if streaming else stride, time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def evaluate_run_text(
+    run: str | os.PathLike[str],
+    *,
+    split: str = "test",
+    context: int | None = None,
+    stride: int | None = None,
+    streaming: bool = False,
+    batch_size: int = 8,
+    data_root: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+) -> TextEvaluation:
+    """`evaluate_text` for a trained run on a part of its own text; `context` is the training length by default."""
+    net, recipe = load_run(run)
+    if not isinstance(net, LanguageModel):
+        raise ArgumentError(f"{run} holds no language model: --context, --stride and --stream are for text")
+    if data_root is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(data_root)})})
+    splits = load_splits(recipe)
+    part = {"train": splits.train, "validation": splits.validation, "test": splits.test}.get(split)
+    while isinstance(part, Subset):  # of a limited part the whole text is read
+        part = part.dataset
+    if not isinstance(part, TextWindows):
+        raise ArgumentError(f"split: the run has no part {split!r} that is a whole text")
+    context = part.length if context is None else context
+    return evaluate_text(
+        net, torch.from_numpy(part.tokens.astype("int64")), context=context,
+        stride=min(stride, context) if stride else None, streaming=streaming, batch_size=batch_size,
+        tokenizer=tokenizer_of(run), device=device,
     )  # fmt: skip
 
 
