@@ -39,6 +39,7 @@ class SpikingRadialMAE(nn.Module):
     Args:
         kind, neuron: of `RadialNet`.
         caution: standard deviations that are taken off a predicted range for the controller.
+        fuse_s: an echo remembered for at most this long is not overruled by a farther prediction.
         lifetime: of the memory, seconds.
     """
 
@@ -48,14 +49,15 @@ class SpikingRadialMAE(nn.Module):
         self,
         kind: Literal["spiking", "ann", "hybrid"] = "spiking",
         neuron: str | Mapping[str, Any] | None = None,
-        caution: float = 0.0,
+        caution: float = 0.2,
+        fuse_s: float = 1.5,
         lifetime: float = 3.0,
     ) -> None:
         super().__init__()
         if not 0 <= caution <= 5:
             raise ArgumentError(f"caution must be in [0, 5] standard deviations, got {caution}")
         self.net = RadialNet(kind, neuron)
-        self.caution = caution
+        self.caution, self.fuse_s = caution, fuse_s
         self.memory = PersistenceMap(lifetime)
         self._stream: Memory | None = None
         self._next: Belief | None = None
@@ -114,6 +116,8 @@ class SpikingRadialMAE(nn.Module):
         ranges = 1 / inverse
         std = (0.5 * variance).exp() * ranges.square()
         cautious = (ranges - self.caution * std).clamp_min(0.1) if self.caution else ranges
+        recent = self._known.known & (self._known.age_s <= self.fuse_s)
+        cautious = torch.where(recent, torch.minimum(cautious, self._known.ranges), cautious)
         blend = torch.where(scan.sensed, scan.ranges, cautious)
         steps = [layer[0] for layer in activity]
         rates = torch.stack([layer.float().mean((1, 2)) for layer in steps[:3]], 1).double()
