@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ranvier.ops.layout import Layout, in_strides, work_dtype
 from ranvier.ops.leaky_scan.chunks import chunk_borders
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
 from ranvier.ops.memory import empty_like
 from ranvier.surrogates import Atan, Rectangle, Sigmoid, StraightThrough, Surrogate, Triangle
 
-HALF = (torch.float16, torch.bfloat16)
 OPTIONS = (
     "bool decay_input, bool soft_reset, float v_reset, bool detach_reset, int surrogate, float slope, int levels, "
     "float input_scale, float output_scale, bool half_even"
@@ -45,36 +45,13 @@ def unpack(options: Options) -> LeakyDynamics:
     return LeakyDynamics(decay_input, soft, v_reset, detach, _surrogate(code, slope), levels, a, b, half_even)
 
 
-def _keeps_layout(x: Tensor, *columns: Tensor) -> bool:
-    """Whether `x` can be processed as it lies in memory: dense, time outermost, and nothing else depends on the order
-    of its columns (channels-last activations, mostly)."""
-    if x.is_contiguous():
-        return True
-    if any(c.numel() > 1 for c in columns) or x.dim() < 2 or x.numel() == 0:
-        return False
-    inner = sorted(zip(x.stride()[1:], x.shape[1:], strict=True))
-    expected = 1
-    for stride, size in inner:
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected = expected * size
-    return x.shape[0] == 1 or x.stride(0) == expected
-
-
-def _columns(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`x` as `[T, M]` in memory order; a view unless the dtype changes."""
-    x = x.detach().to(dtype)
-    return x.as_strided((x.shape[0], x[0].numel()), (x[0].numel(), 1))
-
-
-def _work_dtype(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.dtype in HALF else x.dtype
-
-
 def _vector(t: Tensor, dtype: torch.dtype) -> Tensor:
     return t.detach().to(dtype).contiguous().reshape(-1)
+
+
+def _column(lay: Layout, t: Tensor) -> Tensor:
+    """One element, or one for every column in the memory order of the input."""
+    return _vector(t, lay.dtype) if t.numel() == 1 else lay.column(t)
 
 
 def _kernels(x: Tensor) -> Any:
@@ -87,28 +64,26 @@ def _kernels(x: Tensor) -> Any:
 
 def _empty_borders(x: Tensor, training: bool) -> Tensor:
     count = chunk_borders(x.shape[0]) if training and x.device.type != "cuda" else 0
-    return x.new_empty((count, x[0].numel()), dtype=_work_dtype(x))
+    return x.new_empty((count, x[0].numel()), dtype=work_dtype(x))
 
 
 def _forward(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, keep_state: bool, training: bool, options: Options,
     kernels: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    if not _keeps_layout(x, v0, decay, threshold, x.new_empty(2 if keep_state else 0)):
-        x = x.contiguous()
-    dtype = _work_dtype(x)
-    io = x.dtype if kernels.CASTS_IN_KERNEL else dtype
-    spikes = empty_like(x)
-    direct = spikes if x.dtype == io else torch.empty_like(x, dtype=io)
-    v_last = x.new_empty(x.shape[1:] if keep_state else (0,), dtype=dtype)
+    lay = Layout(x)
+    io = x.dtype if kernels.CASTS_IN_KERNEL else lay.dtype
+    spikes = empty_like(x) if lay.dense else lay.new_sequence()
+    direct = spikes if x.dtype == io else lay.new_sequence(io)
+    v_last = lay.new_states(1)[0] if keep_state else x.new_empty(0, dtype=lay.dtype)
     borders = _empty_borders(x, training)
     if x.numel() == 0:
         if keep_state:
-            v_last.copy_(v0.to(dtype).reshape(-1) if v0.numel() == 1 else v0.to(dtype).view(v_last.shape))
+            v_last.copy_(v0.to(lay.dtype))
         return spikes, v_last, borders
     kernels.forward(
-        _columns(x, io), _vector(v0, dtype), _vector(decay, dtype), _vector(threshold, dtype),
-        _columns(direct, io), v_last.view(-1), borders, unpack(options),
+        lay.sequence(x, io), _column(lay, v0), _column(lay, decay), _column(lay, threshold), lay.sequence(direct, io),
+        lay.column(v_last) if keep_state else v_last, borders, unpack(options),
     )  # fmt: skip
     if direct is not spikes:
         spikes.copy_(direct)
@@ -119,23 +94,18 @@ def _backward(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, borders: Tensor, grad_spikes: Tensor,
     grad_v: Tensor | None, want_v0: bool, want_decay: bool, options: Options, kernels: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype = _work_dtype(x)
-    ordered = want_v0 or want_decay or grad_v is not None
-    if not _keeps_layout(x, v0, decay, threshold, x.new_empty(2 if ordered else 0)):
-        x = x.contiguous()
-    if grad_spikes.stride() != x.stride():
-        grad_spikes = torch.empty_like(x, dtype=grad_spikes.dtype).copy_(grad_spikes)
-    columns = x[0].numel()
+    lay = Layout(x)
     if x.numel() == 0:
-        none = x.new_zeros(0, dtype=dtype)
-        return torch.zeros_like(x), none.new_zeros(columns * want_v0), none.new_zeros(columns * want_decay)
-    io = x.dtype if kernels.CASTS_IN_KERNEL else dtype
-    gv = x.new_empty(0, dtype=dtype) if grad_v is None else _vector(grad_v, dtype)
+        none = x.new_zeros(0, dtype=lay.dtype)
+        return torch.zeros_like(x), none.new_zeros(lay.columns * want_v0), none.new_zeros(lay.columns * want_decay)
+    io = x.dtype if kernels.CASTS_IN_KERNEL else lay.dtype
+    gv = x.new_empty(0, dtype=lay.dtype) if grad_v is None else lay.column(grad_v)
     gx, gv0, gk = kernels.backward(
-        _columns(x, io), _vector(v0, dtype), _vector(decay, dtype), _vector(threshold, dtype), borders,
-        _columns(grad_spikes, io), gv, want_v0, want_decay, unpack(options),
+        lay.sequence(x, io), _column(lay, v0), _column(lay, decay), _column(lay, threshold), borders,
+        lay.sequence(grad_spikes, io), gv, want_v0, want_decay, unpack(options),
     )  # fmt: skip
-    return gx.to(x.dtype).as_strided(x.shape, x.stride()), gv0, gk
+    gv0, gk = (lay.step_like(g).reshape(-1) if g.numel() else g for g in (gv0, gk))
+    return lay.sequence_like(gx).to(x.dtype), gv0, gk
 
 
 torch.library.define(
@@ -171,10 +141,9 @@ def leaky_scan_backward_impl(
 def _(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, keep_state: bool, training: bool, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    keeps = _keeps_layout(x, v0, decay, threshold, x.new_empty(2 if keep_state else 0))
-    spikes = torch.empty_like(x) if keeps else torch.empty_like(x, memory_format=torch.contiguous_format)
-    v_last = x.new_empty(x.shape[1:] if keep_state else (0,), dtype=_work_dtype(x))
-    return spikes, v_last, _empty_borders(x, training)
+    lay = Layout(x)
+    v_last = lay.new_states(1)[0] if keep_state else x.new_empty(0, dtype=lay.dtype)
+    return lay.new_sequence(), v_last, _empty_borders(x, training)
 
 
 @torch.library.register_fake("ranvier::leaky_scan_backward")
@@ -182,22 +151,25 @@ def _(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, borders: Tensor, grad_spikes: Tensor,
     grad_v: Tensor | None, want_v0: bool, want_decay: bool, *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    ordered = want_v0 or want_decay or grad_v is not None
-    keeps = _keeps_layout(x, v0, decay, threshold, x.new_empty(2 if ordered else 0))
-    gx = torch.empty_like(x) if keeps else torch.empty_like(x, memory_format=torch.contiguous_format)
-    columns, dtype = x[0].numel(), _work_dtype(x)
-    return gx, x.new_empty(columns * want_v0, dtype=dtype), x.new_empty(columns * want_decay, dtype=dtype)
+    lay = Layout(x)
+    columns, dtype = x[0].numel(), lay.dtype
+    return (
+        lay.new_sequence(),
+        x.new_empty(columns * want_v0, dtype=dtype),
+        x.new_empty(columns * want_decay, dtype=dtype),
+    )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(*inputs[:4], output[2])
-    ctx.keep_state, ctx.options = inputs[4], inputs[6:]
+    ctx.keep_state, ctx.options, ctx.strides = inputs[4], inputs[6:], inputs[0].stride()
 
 
 def _autograd(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
     x, v0, decay, threshold, borders = ctx.saved_tensors
+    x = in_strides(x, ctx.strides)
     none = (None,) * (2 + len(ctx.options))
     grad_v = grad_v if ctx.keep_state else None
     if grad_spikes is None and grad_v is None:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ranvier.ops.layout import work_dtype
 from ranvier.ops.leaky_scan import numba_cpu as kernels
-from ranvier.ops.leaky_scan.op import OPTIONS, _reduce, _vector, _work_dtype, unpack
+from ranvier.ops.leaky_scan.op import OPTIONS, _reduce, _vector, unpack
 from ranvier.ops.memory import empty_like
 from ranvier.ops.step_rows import packed
 
@@ -38,7 +39,7 @@ def _forward(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, counts: Tensor, batch: int, kept: int, keep_state: bool,
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype, x = _work_dtype(x), x.contiguous()
+    dtype, x = work_dtype(x), x.contiguous()
     spikes = empty_like(x)
     direct = spikes if x.dtype == dtype else empty_like(x, dtype)
     v_last = x.new_empty((batch, *x.shape[1:]) if keep_state else (0,), dtype=dtype)
@@ -58,7 +59,7 @@ def _backward(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, counts: Tensor, batch: int, borders: Tensor,
     grad_spikes: Tensor, grad_v: Tensor | None, want_v0: bool, want_decay: bool, *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype, columns = _work_dtype(x), batch * math.prod(x.shape[1:])
+    dtype, columns = work_dtype(x), batch * math.prod(x.shape[1:])
     if x.numel() == 0:
         return torch.zeros_like(x), x.new_zeros(columns * want_v0), x.new_zeros(columns * want_decay)
     gv = x.new_empty(0, dtype=dtype) if grad_v is None else _vector(grad_v, dtype)
@@ -74,7 +75,7 @@ def _(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, counts: Tensor, batch: int, kept: int, keep_state: bool,
     *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype = _work_dtype(x)
+    dtype = work_dtype(x)
     last = (batch, *x.shape[1:]) if keep_state else (0,)
     spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
     return spikes, x.new_empty(last, dtype=dtype), x.new_empty(kept, dtype=dtype)
@@ -85,7 +86,7 @@ def _(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, counts: Tensor, batch: int, borders: Tensor,
     grad_spikes: Tensor, grad_v: Tensor | None, want_v0: bool, want_decay: bool, *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    columns, dtype = batch * math.prod(x.shape[1:]), _work_dtype(x)
+    columns, dtype = batch * math.prod(x.shape[1:]), work_dtype(x)
     gx = torch.empty_like(x, memory_format=torch.contiguous_format)
     return gx, x.new_empty(columns * want_v0, dtype=dtype), x.new_empty(columns * want_decay, dtype=dtype)
 

@@ -5,23 +5,16 @@ For backward the op saves its input and, at every 32nd step, the states. Everyth
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ranvier.ops.layout import Layout, in_strides
 from ranvier.ops.leaky_scan.chunks import chunk_borders
 from ranvier.ops.memory import empty_like
 from ranvier.ops.step_rows import StepRows
 from ranvier.ops.step_scan.plan import Plan, plan_of
-
-HALF = (torch.float16, torch.bfloat16)
-
-
-def work_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which input like `x` is computed."""
-    return torch.float32 if x.dtype in HALF else x.dtype
 
 
 def _kernels(x: Tensor) -> Any:
@@ -32,68 +25,13 @@ def _kernels(x: Tensor) -> Any:
     return kernels
 
 
-def _order(x: Tensor) -> tuple[int, ...]:
-    """The order of the axes of `x` in memory, time first, where it is dense (channels-last, say): no copy is needed
-    then. The given order where it is not."""
-    given = tuple(range(x.dim()))
-    if x.is_contiguous():
-        return given
-    stored = (0, *sorted(given[1:], key=lambda d: (-x.stride(d), d)))
-    return stored if x.permute(stored).is_contiguous() else given
-
-
-def _back(order: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(order.index(d) for d in range(len(order)))
-
-
-class Layout:
-    """Turns tensors of a call into the contiguous arrays of the kernels, all in the memory order of `x`, and back.
-
-    `x` is `[T, B, ...]`, or `[steps of all sequences, ...]` of a packed batch of `batch` sequences.
-    """
-
-    def __init__(self, x: Tensor, batch: int | None = None) -> None:
-        self.x, self.order = x, _order(x) if batch is None else tuple(range(x.dim()))
-        self.back = _back(self.order)
-        self.dtype = work_dtype(x)
-        self.step_shape = tuple(x.shape[1:]) if batch is None else (batch, *x.shape[1:])
-        self.step = tuple(d - 1 for d in self.order[1:]) if batch is None else self.order
-        self.columns = math.prod(self.step_shape)
-
-    def sequence(self, t: Tensor, dtype: torch.dtype) -> Tensor:
-        """`[T, M]`."""
-        return t.detach().to(dtype).permute(self.order).contiguous().view(t.shape[0], -1)
-
-    def column(self, t: Tensor) -> Tensor:
-        """`[M]`, from anything that broadcasts to one step."""
-        return t.detach().to(self.dtype).expand(self.step_shape).permute(self.step).contiguous().view(-1)
-
-    def leaves(self, plan: Plan, tensors: list[Tensor]) -> list[Tensor]:
-        """What the kernel reads of the neuron's tensors: one element each, or `[M]`."""
-        found = plan.parts.before(*(t.detach() for t in tensors))
-        return [
-            t.to(self.dtype).reshape(-1) if leaf.uniform else self.column(t)
-            for leaf, t in zip(plan.parts.leaves, found, strict=True)
-        ]
-
-    def new_sequence(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Memory for a result like `x`, in its layout."""
-        return self.x.new_empty([self.x.shape[d] for d in self.order], dtype=dtype).permute(self.back)
-
-    def new_states(self, count: int) -> Tensor:
-        """Memory for `count` states `[S, ...]`."""
-        shape = [self.step_shape[d] for d in self.step]
-        back = (0, *(d + 1 for d in _back(self.step)))
-        return self.x.new_empty([count, *shape], dtype=self.dtype).permute(back)
-
-    def states(self, t: Tensor) -> Tensor:
-        """`[S, M]`."""
-        order = (0, *(d + 1 for d in self.step))
-        return t.detach().to(self.dtype).permute(order).contiguous().view(t.shape[0], self.columns)
-
-    def step_like(self, column: Tensor) -> Tensor:
-        """A kernel's `[M]` result in the shape of one step."""
-        return column.view([self.step_shape[d] for d in self.step]).permute(_back(self.step))
+def leaves(lay: Layout, plan: Plan, tensors: list[Tensor]) -> list[Tensor]:
+    """What the kernel reads of the neuron's tensors: one element each, or `[M]`."""
+    found = plan.parts.before(*(t.detach() for t in tensors))
+    return [
+        t.to(lay.dtype).reshape(-1) if leaf.uniform else lay.column(t)
+        for leaf, t in zip(plan.parts.leaves, found, strict=True)
+    ]
 
 
 def _border_shape(x: Tensor, states: list[Tensor], training: bool) -> tuple[int, ...]:
@@ -117,7 +55,7 @@ def forward_with(
     if x.numel() > 0:
         with torch.no_grad():
             kernels.forward(
-                plan, lay.sequence(x, io), [lay.column(s) for s in states], lay.leaves(plan, tensors),
+                plan, lay.sequence(x, io), [lay.column(s) for s in states], leaves(lay, plan, tensors),
                 lay.sequence(direct, io), lay.states(last) if keep_state else last, borders, **more,
             )  # fmt: skip
     if direct is not spikes:
@@ -139,7 +77,7 @@ def backward_with(
     with torch.no_grad():
         final = x.new_empty(0, dtype=lay.dtype) if glast is None else lay.states(glast)
         gx, gstates, sums = kernels.backward(
-            plan, lay.sequence(x, io), [lay.column(s) for s in states], lay.leaves(plan, tensors), borders,
+            plan, lay.sequence(x, io), [lay.column(s) for s in states], leaves(lay, plan, tensors), borders,
             lay.sequence(gs, io), final, **more,
         )  # fmt: skip
         assert plan.parts.after is not None
@@ -212,12 +150,13 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     x, states, tensors, ctx.plan, ctx.keep_state, _ = inputs
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[2])
-    ctx.states, ctx.tensors = len(states), len(tensors)
+    ctx.states, ctx.tensors, ctx.strides = len(states), len(tensors), x.stride()
     ctx.save_for_backward(x, *states, *tensors, output[2])
 
 
 def _autograd(ctx: Any, grad_spikes: Tensor | None, grad_last: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
     x, *rest, borders = ctx.saved_tensors
+    x = in_strides(x, ctx.strides)
     states, tensors = rest[: ctx.states], rest[ctx.states :]
     grad_last = grad_last if ctx.keep_state else None
     if grad_spikes is None and grad_last is None:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ranvier.ops.layout import Layout
 from ranvier.ops.step_rows import packed
 from ranvier.ops.step_scan import numba_cpu as kernels
-from ranvier.ops.step_scan.op import Layout, backward_with, forward_with, graded
+from ranvier.ops.step_scan.op import backward_with, forward_with, graded
 from ranvier.ops.step_scan.plan import plan_of
 
 torch.library.define(
