@@ -240,7 +240,7 @@ for _layers, _count, _size, _ssc, _gsc in (
     for _data, _value, _why in (("ssc", _ssc, _COUNTS), ("gsc", _gsc, _MEL)):
         _register(
             f"delay_mlp_{_data}_{_layers}l_{_count}kc", _size,
-            f"{_layers} hidden layers of 512, {_count} delayed synapse{'s' * (_count > 1)} a pair of neurons, on {_data.upper()}",
+            f"{_layers} layers of 512, {_count} delayed synapse{'s' * (_count > 1)} a pair, on {_data.upper()}",
             _reported(_data, _value), _why, **_SPEECH, hidden=(512,) * _layers, kernel_count=_count,
         )  # fmt: skip
 for _name, _size, _data, _value, _preset in (
