@@ -10,7 +10,19 @@ import sys
 
 from benchmarks.peers import ROOT, python
 
-BENCHMARKS = ("lif", "step_scan", "families", "packed", "memory", "compile", "libraries", "delays", "motion")
+BENCHMARKS = (
+    "lif",
+    "step_scan",
+    "families",
+    "packed",
+    "memory",
+    "compile",
+    "libraries",
+    "delays",
+    "motion",
+    "wkv",
+    "spam",
+)
 
 
 def main() -> int:

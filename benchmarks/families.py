@@ -63,7 +63,8 @@ def families() -> dict[str, tuple[Neuron, Callable[[], nn.Module]]]:
         "PLIF": (PLIF(surrogate=a), lambda: n.ParametricLIFNode(surrogate_function=atan(), **shared)),
         "KLIF": (KLIF(surrogate=a), lambda: n.KLIFNode(surrogate_function=atan(), **shared)),
         "CLIF": (
-            CLIF(detach_reset=False), lambda: n.ComplementaryLIFNode(surrogate_function=g.Rect(alpha=1.0), step_mode="m")
+            CLIF(detach_reset=False),
+            lambda: n.ComplementaryLIFNode(surrogate_function=g.Rect(alpha=1.0), step_mode="m"),
         ),
         "EIF": (
             EIF(surrogate=a),

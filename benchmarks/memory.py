@@ -1,7 +1,7 @@
 """Training memory of one convolutional net in Ranvier, SpikingJelly and snnTorch, each in its own process.
 
-Four blocks of convolution, batch norm over all steps, and LIF (v ← v/2 + x, hard reset, arctangent). A contender whose loss or
-gradients differ from Ranvier's prints no number. "saved" is what autograd keeps between forward and backward, seen by
+Four blocks of convolution, batch norm over all steps, and LIF (v ← v/2 + x, hard reset, arctangent). A contender whose
+loss or gradients differ from Ranvier's prints no number. "saved" is what autograd keeps between forward and backward, seen by
 `saved_tensors_hooks` (in recomputing modes the inputs of the blocks, as they are kept); "held" and "peak" are growth of
 the resident memory of the process: after forward, and at most during a training step.
 """
@@ -245,8 +245,9 @@ def main() -> None:
                 continue
             row |= {f"{key}_mb": round(result[key] / 2**20, 1), f"{key}_bytes": round(result[key] / ELEMENTS, 2)}
         rows.append(row)
+        saved = row.get("saved_bytes", float("nan"))
         print(
-            f"{name:26} saved {row.get('saved_bytes', float('nan')):6.2f} B an element and step | held {row['held_bytes']:6.2f} | "
+            f"{name:26} saved {saved:6.2f} B an element and step | held {row['held_bytes']:6.2f} | "
             f"peak {row['peak_mb']:7.1f} MB | {row['seconds']:.2f} s a step",
             flush=True,
         )

@@ -104,9 +104,9 @@ class Sinabs(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         import sinabs.activation as activation  # pyright: ignore[reportMissingImports]
-        from sinabs.layers import LIF as SinabsLIF  # pyright: ignore[reportMissingImports]
+        import sinabs.layers  # pyright: ignore[reportMissingImports]
 
-        self.lif = SinabsLIF(
+        self.lif = sinabs.layers.LIF(
             tau_mem=1 / math.log(2), norm_input=False, spike_fn=activation.SingleSpike,
             reset_fn=activation.MembraneReset(), surrogate_grad_fn=_atan,
         )  # fmt: skip
