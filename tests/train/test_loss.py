@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.train import cross_entropy, tet
-from ranvier.train.loss import binary
+from ranvier.train.loss import binary, spike_mse
 
 T, B, K = 3, 5, 4
 
@@ -75,3 +75,11 @@ def test_labels_of_every_frame(loss, logits: torch.Tensor) -> None:
     torch.testing.assert_close(loss(twice, y), each.mean())
     with pytest.raises(ShapeError, match="T a multiple of F"):
         loss(logits[:-1], y)
+
+
+def test_spike_mse_differs_from_rate_mse_by_the_variance_over_time() -> None:
+    votes = torch.rand(7, 5, 3, dtype=torch.float64)
+    target = torch.tensor([0, 2, 1, 1, 0])
+    each, rate = spike_mse(votes, target), spike_mse(votes, target, per_step=False)
+    torch.testing.assert_close(each - rate, votes.var(0, unbiased=False).mean())
+    assert spike_mse(F.one_hot(target, 3).double().expand(7, 5, 3), target) == 0

@@ -19,7 +19,7 @@ from ranvier.registry import Registry
 if TYPE_CHECKING:
     from ranvier.data.text.tokenizers import Tokenizer
 
-Kind = Literal["static", "event", "sequence", "text"]
+Kind = Literal["static", "event", "sequence", "text", "points", "voxels"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DataBundle:
         train, test: map-style data sets of `(x, y)`, x float32 in [0, 1] (event counts may exceed it), y an int.
         input_shape: of one x, `(C, H, W)` for `kind` "static", `(T, C, H, W)` for "event", `(T, N)` for "sequence"
             (sound: N channels or features a step; real values where they are not spikes), `(T,)` for "text", whose x
-            are token ids and whose y are the next ones.
+            are token ids and whose y are the next ones, `(N, C)` for "points" and `(C, X, Y, Z)` for "voxels".
         classes: the name of every label, in order.
         mean, std: of the train images, a value each channel, for the direct encoder; None for events.
         version: changes when the same name would give other samples (a new split, say).

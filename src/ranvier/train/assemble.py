@@ -59,6 +59,12 @@ def model_arguments(recipe: Recipe, bundle: DataBundle) -> dict[str, Any]:
     """The arguments that `build_model` passes to `ranvier.create_model`."""
     if bundle.kind == "text":
         return {"num_classes": bundle.num_classes, **recipe.model.args}
+    if bundle.kind == "points":
+        points, channels = bundle.input_shape
+        shape = {"num_classes": bundle.num_classes, "in_channels": channels, "num_points": points}
+        return {**shape, **recipe.model.args}
+    if bundle.kind == "voxels":
+        return {"num_classes": bundle.num_classes, "in_channels": bundle.input_shape[0], **recipe.model.args}
     if bundle.kind == "sequence":
         return {"num_classes": bundle.num_classes, "in_channels": bundle.input_shape[-1], **recipe.model.args}
     *steps, channels, height, width = bundle.input_shape

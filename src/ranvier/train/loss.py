@@ -84,10 +84,24 @@ def hits(logits: Tensor, target: Tensor, readout: Readout = "mean") -> Tensor:
     return (read_out(logits, readout).argmax(-1) == wanted).sum()
 
 
+def spike_mse(votes: Tensor, target: Tensor, per_step: bool = True) -> Tensor:
+    """Mean squared error of votes `[T, B, K]` in [0, 1] from the one-hot labels `[B]`; a scalar.
+
+    SpikePoint (Ren et al., ICLR 2024): at every step, or of the mean over time when not `per_step`. The two differ by
+    the mean variance of the votes over time.
+    """
+    _check(votes, target)
+    wanted = target if target.is_floating_point() else F.one_hot(target, votes.shape[-1]).to(votes.dtype)
+    given = votes if per_step else votes.mean(0, keepdim=True)
+    return (given - wanted).square().mean()
+
+
 def recipe_loss(train: TrainSection, logits: Tensor, target: Tensor) -> Tensor:
     """The loss that a recipe asks for."""
     if train.loss == "binary":
         return binary(logits, target)
+    if train.loss in ("spike_mse", "rate_mse"):
+        return spike_mse(logits, target, per_step=train.loss == "spike_mse")
     if train.loss == "tet":
         return tet(logits, target, train.tet_lambda, train.tet_target, train.label_smoothing)
     return cross_entropy(logits, target, train.label_smoothing, train.readout)

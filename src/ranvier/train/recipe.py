@@ -155,7 +155,8 @@ class TrainSection(Section):
         groups: parameters with a rate, decay or schedule of their own.
         readout: what of the outputs over time a cross-entropy and every decision look at: mean, sum, softmax_sum (the
             sum of every step's softmax), max or last.
-        loss: cross_entropy of the readout, tet (each step on its own, with `tet_lambda` and `tet_target`), binary
+        loss: cross_entropy of the readout, tet (each step on its own, with `tet_lambda` and `tet_target`), spike_mse
+            and rate_mse (squared error of votes at every step, or of their mean over time), binary
             (each class of each step on its own: logistic regression), or
             denoising (of a model whose task that is: squared error of the noise).
         distill: a teacher, see `DistillSection`.
@@ -193,7 +194,7 @@ class TrainSection(Section):
     step_epochs: Positive = 30.0
     gamma: Positive = 0.1
     readout: Literal["mean", "sum", "softmax_sum", "max", "last"] = "mean"
-    loss: Literal["cross_entropy", "tet", "binary", "denoising"] = "cross_entropy"
+    loss: Literal["cross_entropy", "tet", "binary", "denoising", "spike_mse", "rate_mse"] = "cross_entropy"
     label_smoothing: Share = 0.0
     l2_wrap: NonNegative = 0.0
     tet_lambda: Probability = 0.05

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from ranvier.data.sets import cifar10, digits, fsdd, fsdd_spikes, gsc, image_folder, mnist, motion, nmnist, shd, text
+from ranvier.data.sets import (
+    cifar10,
+    digit_solids,
+    digits,
+    event_clouds,
+    fsdd,
+    fsdd_spikes,
+    gsc,
+    image_folder,
+    mnist,
+    modelnet40,
+    modelnet_grids,
+    motion,
+    nmnist,
+    shd,
+    text,
+)
 
 __all__ = [
-    "cifar10", "digits", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist", "motion", "nmnist", "shd",
-    "text",
+    "cifar10", "digit_solids", "digits", "event_clouds", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist",
+    "modelnet40", "modelnet_grids", "motion", "nmnist", "shd", "text",
 ]  # fmt: skip
