@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ranvier.errors import ArgumentError
-from ranvier.layers.quant import WeightSize, weight_size
+from ranvier.layers.quant import WeightSize, prepare_qat, weight_size
 from ranvier.models.card import ModelCard
 from ranvier.registry import Registry, check_keywords
 
@@ -58,8 +58,9 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     Args:
         name: a name from `list_models()`.
         **overrides: arguments of the model, on top of its published size; common ones are `num_classes`,
-            `in_channels`, `img_size`, `T`, `neuron` (name or `dict(type="lif", tau=2.0)`) and `encoder`. Common
-            other spellings (`image_size`, `embed_dims`, `depths`, ...) are accepted.
+            `in_channels`, `img_size`, `T`, `neuron` (name or `dict(type="lif", tau=2.0)`) and `encoder`; `bits`
+            quantises the weights of any model (`ranvier.layers.quant.prepare_qat`). Common other spellings
+            (`image_size`, `embed_dims`, `depths`, ...) are accepted.
 
     Returns the model; `model.card` is its card and `model.config` the arguments that rebuild it. Raises
     `UnknownNameError` for an unknown name and `ArgumentError` for an argument that the model does not take.
@@ -73,9 +74,11 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
         if target in renamed:
             raise ArgumentError(f"model {name!r} got {target!r} twice, once as {key!r}")
         renamed[target] = value
-    check_keywords(entry.builder, renamed, f"model {name!r}")
-    config = {**entry.preset, **renamed}
-    model = entry.builder(**config)
+    own = {key: value for key, value in renamed.items() if key != "bits" or key in taken}
+    check_keywords(entry.builder, own, f"model {name!r}")
+    model = entry.builder(**{**entry.preset, **own})
+    if "bits" not in taken and renamed.get("bits") is not None:
+        prepare_qat(model, renamed["bits"])
     model.card = entry.card  # pyright: ignore[reportArgumentType]
     model.config = {"name": name, "args": renamed}  # pyright: ignore[reportArgumentType]
     return model
