@@ -1,9 +1,9 @@
 """Training memory of one convolutional net in Ranvier, SpikingJelly and snnTorch, each in its own process.
 
 Four blocks of convolution, batch norm over all steps, and LIF (v ← v/2 + x, hard reset, arctangent). A contender whose
-loss or gradients differ from Ranvier's prints no number. "saved" is what autograd keeps between forward and backward, seen by
-`saved_tensors_hooks` (in recomputing modes the inputs of the blocks, as they are kept); "held" and "peak" are growth of
-the resident memory of the process: after forward, and at most during a training step.
+loss or gradients differ from Ranvier's prints no number. "saved" is what autograd keeps between forward and backward,
+seen by `saved_tensors_hooks` (in recomputing modes the inputs of the blocks, as they are kept); "held" and "peak" are
+growth of the resident memory of the process: after forward, and at most during a training step.
 """
 
 from __future__ import annotations
