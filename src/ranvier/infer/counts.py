@@ -24,7 +24,7 @@ _CASTS = frozenset({"to", "float", "double", "half", "bfloat16", "type"})
 _VIEW_PROPERTIES = frozenset({"T", "mT", "H", "mH"})
 _BILINEAR = frozenset({
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul",
-    "__matmul__", "__rmatmul__", "mm", "bmm", "einsum",
+    "__matmul__", "__rmatmul__", "mm", "bmm", "einsum", "sparse_conv",
 })  # fmt: skip
 _TIMES = frozenset({"mul", "__mul__", "__rmul__", "multiply"})
 _PLUS = frozenset({"add", "__add__", "__radd__"})

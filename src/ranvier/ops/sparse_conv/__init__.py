@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.ops.sparse_conv.kernel_map import Boundary, KernelMap, Mode, distinct, kernel_map
@@ -22,6 +23,8 @@ def sparse_conv(feats: Tensor, weight: Tensor, kmap: KernelMap) -> Tensor:
     Returns `[n_out, C_out]` in the dtype of `feats`; differentiable in both. On the CPU float32 and float64 run through
     compiled loops around BLAS; elsewhere, and under RANVIER_BACKEND=reference, through plain torch. Deterministic.
     """
+    if has_torch_function((feats, weight)):
+        return handle_torch_function(sparse_conv, (feats, weight), feats, weight, kmap)
     if feats.dim() != 2 or feats.shape[0] != kmap.n_in:
         raise ShapeError(f"feats must be [{kmap.n_in}, C] for this map, got shape {tuple(feats.shape)}")
     kernels = len(kmap.ptr) - 1
