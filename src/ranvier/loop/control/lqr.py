@@ -46,7 +46,7 @@ def lqr(A: Tensor, B: Tensor, Q: Tensor, R: Tensor, *, tolerance: float = 1e-9, 
         a = a @ w
         if not bool(torch.isfinite(P_next).all()):
             break
-        change = float((P_next - P).abs().max() / P_next.abs().max().clamp_min(1e-300))
+        change = float(((P_next - P).abs().max() / P_next.abs().max().clamp_min(1e-300)).detach())
         P, g = 0.5 * (P_next + P_next.T), g_next
         if change < tolerance:
             return torch.linalg.solve(R + B.T @ P @ B, B.T @ P @ A), P

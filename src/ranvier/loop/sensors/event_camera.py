@@ -172,7 +172,7 @@ class EventCamera:
             level = self._reference.flatten()[pixel] + polarity * number * theta
             share = torch.where(rise != 0, (level - begin) / rise, torch.ones_like(rise)).clamp(0, 1)
         else:
-            share = number / count[pixel]
+            share = number.double() / count[pixel]
         time = start_us + share * span
         if self.refractory_us:
             keep = self._rested(pixel, time)
