@@ -22,6 +22,7 @@ BENCHMARKS = (
     "motion",
     "wkv",
     "spam",
+    "max_resnet",
 )
 
 
