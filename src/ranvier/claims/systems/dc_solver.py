@@ -37,9 +37,10 @@ def mixtures(trial: Trial) -> dict[str, Outcome]:
         field = Guided(whole.part([0, 1]), whole, scale)
         for nfe in NFES:
             grid = time_grid(schedule, nfe)
-            exact = reference_trajectory(field, shown, grid, substeps=60)[-1]
+            states = reference_trajectory(field, torch.cat([shown, tuned]), grid, substeps=60)
+            exact = states[-1, : len(shown)]
             for arm in trial.arms:
-                found = _sampled(field, shown, tuned, grid, dict(arm.settings))
+                found = _sampled(field, shown, states[:, len(shown) :], grid, dict(arm.settings))
                 each = (found - exact).square().mean(1).sqrt()
                 metrics[arm.name][f"rms_cfg{scale:g}_nfe{nfe}"] = float((found - exact).square().mean().sqrt())
                 metrics[arm.name][f"median_cfg{scale:g}_nfe{nfe}"] = float(each.median())
@@ -48,6 +49,7 @@ def mixtures(trial: Trial) -> dict[str, Outcome]:
 
 
 def _sampled(field: Denoiser, shown: Tensor, tuned: Tensor, grid: TimeGrid, settings: dict[str, Any]) -> Tensor:
+    """The end of an arm's sampler; `tuned` are the exact states of the noises that a search may see."""
     from ranvier.diffusion import SearchOptions, sample_ode, search_compensation_ratios
 
     solver, method = settings["solver"], settings.get("method")
@@ -55,7 +57,7 @@ def _sampled(field: Denoiser, shown: Tensor, tuned: Tensor, grid: TimeGrid, sett
     corrector: Any = settings.get("corrector", True)
     if method is not None:
         ratios = search_compensation_ratios(
-            field, tuned[: settings["points"]], grid, method=method, solver=solver, corrector=corrector,
+            field, tuned[0, : settings["points"]], grid, reference=tuned[:, : settings["points"]], method=method, solver=solver, corrector=corrector,
             loss=settings.get("loss", "mse"), dc_order=settings.get("dc_order", 2),
             options=SearchOptions(rounds=settings.get("rounds", 0)),
         )  # fmt: skip

@@ -25,6 +25,7 @@ def regression(trial: Trial) -> dict[str, Outcome]:
     from ranvier.diffusion import (
         CascadePolynomialRegression,
         Guided,
+        SearchOptions,
         reference_trajectory,
         sample_ode,
         search_compensation_ratios,
@@ -40,7 +41,8 @@ def regression(trial: Trial) -> dict[str, Outcome]:
 
     def search(nfe: int, cfg: float) -> Any:
         grid = time_grid(whole.schedule, nfe)
-        return search_compensation_ratios(Guided(part, whole, cfg), tuned, grid, loss="huber")
+        options = SearchOptions(substeps=8)
+        return search_compensation_ratios(Guided(part, whole, cfg), tuned, grid, loss="huber", options=options)
 
     fitted = CascadePolynomialRegression(ridge=trial.settings["ridge"]).fit([search(n, c) for n in NFES for c in CFGS])
     squares: dict[str, list[float]] = {"unipc": [], "searched": [], "regression": []}
@@ -67,8 +69,8 @@ def coarse(trial: Trial) -> dict[str, Outcome]:
     metrics: dict[str, dict[str, float]] = {arm.name: {} for arm in trial.arms}
     for nfe in (5, 10):
         grid = time_grid(whole.schedule, nfe)
-        exact = reference_trajectory(field, shown, grid, substeps=60)[-1]
-        target = reference_trajectory(field, tuned, grid, substeps=60)
+        states = reference_trajectory(field, torch.cat([shown, tuned]), grid, substeps=60)
+        exact, target = states[-1, : len(shown)], states[:, len(shown) :]
         for levels in LEVELS:
 
             def rounded(x: Tensor, t: float, levels: int = levels) -> Tensor:
