@@ -163,7 +163,7 @@ CLAIM = Claim(
         ),
     },
     comment="Learning rates of 0.0015, 0.005 and 0.015 were compared for the controls, on validation movies of seed "
-    "77; 0.005 was the best or as good for each, and all arms have it. The event engine runs the rate arm as nine synapses "
-    "with one weight; a counter would need two operations an event instead.",
+    "77; 0.005 was the best or as good for each, and all arms have it. The event engine runs the rate arm as nine "
+    "synapses with one weight; a counter would need two operations an event instead.",
     run=run, joint=True, figures=_figures, system="motion-delays",
 )  # fmt: skip
