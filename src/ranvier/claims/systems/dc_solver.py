@@ -57,7 +57,8 @@ def _sampled(field: Denoiser, shown: Tensor, tuned: Tensor, grid: TimeGrid, sett
     corrector: Any = settings.get("corrector", True)
     if method is not None:
         ratios = search_compensation_ratios(
-            field, tuned[0, : settings["points"]], grid, reference=tuned[:, : settings["points"]], method=method, solver=solver, corrector=corrector,
+            field, tuned[0, : settings["points"]], grid, reference=tuned[:, : settings["points"]],
+            method=method, solver=solver, corrector=corrector,
             loss=settings.get("loss", "mse"), dc_order=settings.get("dc_order", 2),
             options=SearchOptions(rounds=settings.get("rounds", 0)),
         )  # fmt: skip
