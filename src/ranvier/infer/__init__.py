@@ -12,6 +12,6 @@ from ranvier.infer.spike_synapse import SpikeSynapse, requantize
 from ranvier.infer.verify import Equivalence, verify_equivalence
 
 __all__ = [
-    "Conversion", "Counts", "DynamicConfidence", "EarlyExitRunner", "Equivalence", "Plan", "SpikeSynapse", "bin_sum", "convert", "expand", "load_converted",
-    "requantize", "save_converted", "spike_mode", "verify_equivalence",
+    "Conversion", "Counts", "DynamicConfidence", "EarlyExitRunner", "Equivalence", "Plan", "SpikeSynapse", "bin_sum",
+    "convert", "expand", "load_converted", "requantize", "save_converted", "spike_mode", "verify_equivalence",
 ]  # fmt: skip
