@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ranvier.data import load, loader
-from ranvier.data.motion import EventSensor, NaturalMotion, photographs, read_images, shift, whiten
+from ranvier.data.motion import EventSensor, MotionClouds, NaturalMotion, photographs, read_images, shift, whiten
 from ranvier.data.motion.stimuli import whitened
 from ranvier.data.motion.window import follow
 from ranvier.errors import ArgumentError, DataError, ShapeError
@@ -171,6 +171,38 @@ def test_movies_are_determined_by_their_seed() -> None:
     assert np.array_equal(a.events, b.events) and not np.array_equal(a.events, c.events)
     with pytest.raises(DataError, match=r"96 x 96 pixels is too small for a window of 90"):
         NaturalMotion(size=90).movie(images, 0)
+
+
+# textures
+
+
+@pytest.mark.parametrize("velocity", [(1.0, 0.0), (0.0, -2.0), (0.5, 0.5)])
+def test_clouds_drift_with_their_velocity(velocity: tuple[float, float]) -> None:
+    movie = MotionClouds(speed_bandwidth=0.01).movie(velocity, seed=1)
+    assert movie.shape == (64, 64, 64) and np.abs(movie).max() <= 1
+    moved = np.stack([shift(frame, *velocity) for frame in movie[:-1]])
+    still = np.corrcoef(movie[:-1].ravel(), movie[1:].ravel())[0, 1]
+    match = np.corrcoef(moved.ravel(), movie[1:].ravel())[0, 1]
+    against = np.stack([shift(frame, -velocity[0], -velocity[1]) for frame in movie[:-1]])
+    assert match > 0.97 > still > np.corrcoef(against.ravel(), movie[1:].ravel())[0, 1]
+
+
+def test_clouds_have_the_spectrum_asked_for() -> None:
+    cloud = MotionClouds(
+        frequency=0.125, bandwidth=0.02, orientation=math.pi / 2, orientation_bandwidth=0.1, contrast=0.01
+    )
+    power = np.abs(np.fft.rfft2(cloud.movie((0.5, 0.0), seed=3))).mean(0) ** 2
+    row, column = np.unravel_index(power.argmax(), power.shape)
+    assert abs(column / 64 - 0.125) < 0.02 and min(row, 64 - row) <= 1  # stripes across the columns
+    incoherent = MotionClouds(speed_bandwidth=1.0).movie((1.0, 0.0))
+    moved = np.stack([shift(frame, 1, 0) for frame in incoherent[:-1]])
+    assert np.corrcoef(moved.ravel(), incoherent[1:].ravel())[0, 1] < 0.8
+    assert 0.01 < np.abs(EventSensor()(MotionClouds().movie((0.5, 0.0)))).mean() < 0.5
+    for arguments in ({"size": 1}, {"frequency": 0}, {"contrast": -1}):
+        with pytest.raises(ArgumentError, match=next(iter(arguments))):
+            MotionClouds(**arguments)
+    with pytest.raises(ArgumentError, match="velocity"):
+        MotionClouds().movie((1.0, float("nan")))
 
 
 # images
