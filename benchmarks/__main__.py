@@ -23,6 +23,7 @@ BENCHMARKS = (
     "wkv",
     "spam",
     "max_resnet",
+    "sparse_conv",
 )
 
 
