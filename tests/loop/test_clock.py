@@ -30,12 +30,16 @@ def stage(duration: int, energy: int):
 
 def test_the_delay_of_an_action_is_the_sum_of_its_stages() -> None:
     queue, done = EventQueue(), []
-    pipeline(queue, 10, [stage(7, 1), stage(20, 2), stage(3, 3)], 0, lambda *what: done.append((queue.clock.now_us, *what)))
+    pipeline(
+        queue, 10, [stage(7, 1), stage(20, 2), stage(3, 3)], 0, lambda *what: done.append((queue.clock.now_us, *what))
+    )
     queue.run_until(1000)
     assert done == [(40, 3, 30, 6)]
 
 
-@pytest.mark.parametrize(("overrun", "finished", "skipped"), [("skip", [15, 35, 55, 75], 4), ("queue", [15 * i for i in range(1, 9)], 0)])
+@pytest.mark.parametrize(
+    ("overrun", "finished", "skipped"), [("skip", [15, 35, 55, 75], 4), ("queue", [15 * i for i in range(1, 9)], 0)]
+)
 def test_overruns(overrun: str, finished: list[int], skipped: int) -> None:
     queue, done = EventQueue(), []
     task = PeriodicTask(queue, 10, [stage(15, 0)], lambda *_: done.append(queue.clock.now_us), overrun)
@@ -48,7 +52,7 @@ def test_cycles_hold_the_old_command_until_the_new_one_is_ready() -> None:
     cycles = Cycles(2, "skip")
     ready = cycles.ready(0, 100)
     cycles.start(0, ready, torch.tensor([40, 250]), torch.ones(2, 2).double())
-    (at, velocity), = cycles.switches(0, 100)
+    ((at, velocity),) = cycles.switches(0, 100)
     assert at.tolist() == [40, -1] and velocity.shape == (2, 2)
     assert cycles.ready(100, 100).tolist() == [True, False]
     cycles.start(100, torch.tensor([True, False]), torch.tensor([40, 250]), torch.zeros(2, 2).double())
@@ -68,7 +72,9 @@ def test_ledger_sums_are_exact_and_checked() -> None:
         ledger.charge("lidar", t, energy_nj=torch.tensor([2**53 + t, 1, 0]), beams=4)
         ledger.charge("network", t, macs=torch.arange(3))
     assert ledger.total("energy_nj", "lidar").tolist() == [50 * 2**53 + 1225, 50, 0]
-    assert int(ledger.total().sum()) == int(sum(e.amounts["energy_nj"].sum() for e in ledger.trace if "energy_nj" in e.amounts))
+    assert int(ledger.total().sum()) == int(
+        sum(e.amounts["energy_nj"].sum() for e in ledger.trace if "energy_nj" in e.amounts)
+    )
     ledger.check()
     ledger.totals["lidar"]["beams"] += 1
     with pytest.raises(LedgerError, match="beams of lidar"):

@@ -42,7 +42,12 @@ def test_diagonal_complex_steps_are_the_real_block_matrix() -> None:
 
 def test_the_eigenvalues_of_an_oscillator_are_found() -> None:
     mu, omega, dt = -0.4, 3.0, 0.02
-    turn = math.exp(mu * dt) * torch.tensor([[math.cos(omega * dt), -math.sin(omega * dt)], [math.sin(omega * dt), math.cos(omega * dt)]]).double()
+    turn = (
+        math.exp(mu * dt)
+        * torch.tensor(
+            [[math.cos(omega * dt), -math.sin(omega * dt)], [math.sin(omega * dt), math.cos(omega * dt)]]
+        ).double()
+    )
     plant = LTIPlant(turn, torch.tensor([[0.0], [0.1]]).double(), torch.eye(2), torch.eye(1))
     x = plant.reset(torch.randn(32, 2).double())
     states, controls = [x], []
@@ -68,7 +73,9 @@ def test_gap_follow_kernel_and_reference(monkeypatch: pytest.MonkeyPatch) -> Non
         found.append(GapFollow().act(*args))
     assert torch.allclose(found[0].velocity, found[1].velocity, atol=1e-9)
     assert torch.allclose(found[0].clearance, found[1].clearance, atol=1e-9)
-    free = GapFollow().act(torch.full((1, 120), 8.0).double(), torch.tensor([0.6]), torch.tensor([9.0]), torch.tensor([0.6]))
+    free = GapFollow().act(
+        torch.full((1, 120), 8.0).double(), torch.tensor([0.6]), torch.tensor([9.0]), torch.tensor([0.6])
+    )
     assert free.velocity.norm().item() == pytest.approx(1.0) and abs(free.heading.item() - 0.6) < math.radians(1.6)
     walled = torch.full((1, 120), 0.3).double()
     assert GapFollow().act(walled, torch.zeros(1), torch.ones(1), torch.zeros(1)).velocity.norm().item() == 0

@@ -127,7 +127,12 @@ FAULTS = st.lists(
     max_size=6,
 )  # fmt: skip
 SENSOR_FAULTS = st.lists(
-    st.builds(lambda n, s, t: faults.build(n, s, start=t), st.sampled_from(sorted(faults.FAULTS)), st.floats(0, 1), st.floats(0, 3)),
+    st.builds(
+        lambda n, s, t: faults.build(n, s, start=t),
+        st.sampled_from(sorted(faults.FAULTS)),
+        st.floats(0, 1),
+        st.floats(0, 3),
+    ),
     max_size=3,
 )
 

@@ -17,14 +17,32 @@ from ranvier.loop.multi.message import RANGE_STEP
 from ranvier.loop.sensing import build
 
 
-@given(st.lists(st.tuples(st.integers(0, 29), st.lists(st.floats(0, 8), min_size=4, max_size=4)), max_size=30), st.integers(0, 255))
+@given(
+    st.lists(st.tuples(st.integers(0, 29), st.lists(st.floats(0, 8), min_size=4, max_size=4)), max_size=30),
+    st.integers(0, 255),
+)
 def test_messages_survive_the_wire(shared: list[tuple[int, list[float]]], sender: int) -> None:
-    message = Message(sender, 3.2, 17.001, 1.0, 12_300, 0.5, (True, False) * 15, tuple(s for s, _ in shared), tuple(tuple(r) for _, r in shared))
+    message = Message(
+        sender,
+        3.2,
+        17.001,
+        1.0,
+        12_300,
+        0.5,
+        (True, False) * 15,
+        tuple(s for s, _ in shared),
+        tuple(tuple(r) for _, r in shared),
+    )
     assert message.bits == 128 + 37 * len(shared) == message_bits(len(shared))
     wire = message.encode()
     assert len(wire) == math.ceil(message.bits / 8)
     again = Message.decode(wire)
-    assert (again.sender, again.time_ms, again.intended, again.sectors) == (sender, 12_300, message.intended, message.sectors)
+    assert (again.sender, again.time_ms, again.intended, again.sectors) == (
+        sender,
+        12_300,
+        message.intended,
+        message.sectors,
+    )
     for a, b in zip(again.ranges, message.ranges, strict=True):
         assert all(abs(x - y) <= RANGE_STEP / 2 + 1e-9 for x, y in zip(a, b, strict=True))
 
@@ -39,7 +57,17 @@ def test_broken_messages() -> None:
 
 
 def run(comms: Comms | None, worlds: int = 3, ticks: int = 60):
-    loop = SenseActLoop(LidarNav2D(worlds, 3, max_ticks=ticks), None, PersistenceMap(), build("priority:4", gate=True), GapFollow(), None, comms, strict=True, trace=True)
+    loop = SenseActLoop(
+        LidarNav2D(worlds, 3, max_ticks=ticks),
+        None,
+        PersistenceMap(),
+        build("priority:4", gate=True),
+        GapFollow(),
+        None,
+        comms,
+        strict=True,
+        trace=True,
+    )
     return loop, loop.run(worlds)
 
 
@@ -71,9 +99,13 @@ def test_auction_discounts_what_a_neighbour_has_seen() -> None:
     auction = SectorAuction()
     covered = torch.zeros(1, 1, 30, dtype=torch.bool)
     covered[..., 0] = True
-    factor = auction.discount(torch.zeros(1, 2).double(), torch.tensor([[[-0.5, 0.0]]]).double(), covered, torch.ones(1, 1))
+    factor = auction.discount(
+        torch.zeros(1, 2).double(), torch.tensor([[[-0.5, 0.0]]]).double(), covered, torch.ones(1, 1)
+    )
     assert factor[0, 0] == 0.25 and factor[0, 10] == 1.0
-    doubted = auction.discount(torch.zeros(1, 2).double(), torch.tensor([[[-0.5, 0.0]]]).double(), covered, torch.zeros(1, 1))
+    doubted = auction.discount(
+        torch.zeros(1, 2).double(), torch.tensor([[[-0.5, 0.0]]]).double(), covered, torch.zeros(1, 1)
+    )
     assert (doubted == 1).all()
 
 

@@ -86,7 +86,11 @@ def test_the_order_of_points_does_not_matter_and_state_round_trips() -> None:
     position = env.flat(env.position)
     memory.predict(position, 0)
     truth, _ = env.cast()
-    memory.update(lidar.sense(truth, torch.ones(3, 30, dtype=torch.bool), torch.full((3,), 8.0).double()), RingEvents.none(3), position)
+    memory.update(
+        lidar.sense(truth, torch.ones(3, 30, dtype=torch.bool), torch.full((3,), 8.0).double()),
+        RingEvents.none(3),
+        position,
+    )
     other = PersistenceMap()
     other.load_state_dict(memory.state_dict())
     order = torch.randperm(120)

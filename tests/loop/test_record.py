@@ -63,7 +63,9 @@ def test_errors_name_the_nearest() -> None:
 
 
 def test_comparison_is_paired() -> None:
-    configs = [(p, load_config("navigation", ["worlds=3", "max_ticks=30", f"policy={p}"])) for p in ("full", "random:3")]
+    configs = [
+        (p, load_config("navigation", ["worlds=3", "max_ticks=30", f"policy={p}"])) for p in ("full", "random:3")
+    ]
     rows = compare(configs)
     assert rows[0].report.relative("lidar") > rows[1].report.relative("lidar")
     assert paired(rows[0].report, rows[0].report) == (0.0, 0.0)

@@ -22,7 +22,9 @@ def view(rows: int = 4, tick: int = 0, **changes: object) -> View:
     return View(**{**fields, **changes})  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize(("text", "count"), [("full", 30), ("random:3", 3), ("rotating:5", 5), ("priority:6", 6), ("info_gain:2", 2)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("full", 30), ("random:3", 3), ("rotating:5", 5), ("priority:6", 6), ("info_gain:2", 2)]
+)
 def test_counts_and_gate(text: str, count: int) -> None:
     policy = build(text, gate=True)
     policy.reset(4)
@@ -96,7 +98,11 @@ def test_a_learned_policy_starts_as_priority_and_learns() -> None:
     def rollout(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         policy.reset(16)
         generator = torch.Generator().manual_seed(step)
-        now = view(16, noise=torch.rand(16, 30, generator=generator).double(), age=torch.randint(1, 40, (16, 30), generator=generator))
+        now = view(
+            16,
+            noise=torch.rand(16, 30, generator=generator).double(),
+            age=torch.randint(1, 40, (16, 30), generator=generator),
+        )
         chosen = policy.decide(now).sectors
         return chosen[:, 20:].sum(1).double(), torch.full((16,), 0.1).double()
 

@@ -28,7 +28,7 @@ def test_a_ramp_gives_evenly_spaced_events() -> None:
     """Slope a: floor(a t / θ) events, θ/a apart (linear interpolation of the crossings)."""
     slope, eye = 1.7, camera(timestamps="linear")
     times: list[float] = []
-    for step in range(0, 401):
+    for step in range(401):
         at = step * 2500
         times += eye.step(exposure(3.5 + slope * at * 1e-6), at).time_us.tolist()
     assert len(times) == math.floor(slope * 1.0 / 0.2)
@@ -106,7 +106,9 @@ def test_lidar_sectors_gate_and_noise() -> None:
     assert scan.sensed.sum(1).tolist() == [12, 12] and scan.sensed[0, 28:32].all()
     assert scan.hit[0].sum() == 12 and scan.hit[1].sum() == 8
     assert (scan.ranges[1, 28:32] == 3.0).all() and (scan.ranges[0, 8:28] == 0).all()
-    noisy = LidarBeams(noise=0.02).sense(distance, sectors, torch.tensor([8.0, 8.0]).double(), torch.randn(2, 120).double())
+    noisy = LidarBeams(noise=0.02).sense(
+        distance, sectors, torch.tensor([8.0, 8.0]).double(), torch.randn(2, 120).double()
+    )
     assert 0 < (noisy.ranges - scan.ranges)[0, scan.sensed[0]].abs().max() < 0.15
 
 
@@ -131,7 +133,11 @@ def test_faults_begin_and_end_on_time(name: str) -> None:
         scan = lidar.sense(base + 0.05 * tick, everything, torch.full((2,), 8.0).double())
         ring = RingEvents(torch.ones(2, 120).double(), torch.ones(2, 120).double())
         after, events = fault.apply(scan.clone(), ring, tick * 100_000, random)
-        same = torch.equal(after.ranges, scan.ranges) and torch.equal(events.on, ring.on) and torch.equal(events.off, ring.off)
+        same = (
+            torch.equal(after.ranges, scan.ranges)
+            and torch.equal(events.on, ring.on)
+            and torch.equal(events.off, ring.off)
+        )
         changed.append(not same)
         assert torch.isfinite(after.ranges).all()
     assert changed[:5] == [False] * 5 and changed[8:] == [False] * 4
@@ -142,7 +148,12 @@ def test_faults_begin_and_end_on_time(name: str) -> None:
 
 def test_fault_shares_and_rows() -> None:
     random = Randomness(range(50), 2)
-    scan = Scan(torch.full((100, 120), 4.0).double(), torch.ones(100, 120, dtype=torch.bool), torch.ones(100, 120, dtype=torch.bool), torch.full((100,), 8.0).double())
+    scan = Scan(
+        torch.full((100, 120), 4.0).double(),
+        torch.ones(100, 120, dtype=torch.bool),
+        torch.ones(100, 120, dtype=torch.bool),
+        torch.full((100,), 8.0).double(),
+    )
     ghosts, _ = faults.Ghosts(0.3, agents=(1,)).apply(scan.clone(), RingEvents.none(100), 0, random)
     hit = (ghosts.ranges != 4.0).view(50, 2, 120)
     assert not hit[:, 0].any() and abs(hit[:, 1].double().mean().item() - 0.3) < 0.03

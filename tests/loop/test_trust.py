@@ -50,11 +50,11 @@ def test_regret_of_a_linear_gaussian_model(optimizer: str) -> None:
         mu, log_var = vae.encode(vae.standardise(x))
         mean, best = vae.posterior(vae.standardise(x))
         exact = 0.5 * ((log_var - best).exp() + (mean - mu) ** 2 / best.exp() - 1 + best - log_var).sum(1)
-    steps = {"adam": 3000, "spsa": 20_000, "lora": 6000}[optimizer]
+    steps = {"adam": 1200, "spsa": 3000, "lora": 2500}[optimizer]
     rank = {"rank": 3} if optimizer == "lora" else {}
-    regret = LikelihoodRegret(vae, optimizer, steps=steps, lr=0.01, samples=16, **rank)(x)  # pyright: ignore[reportArgumentType]
+    regret = LikelihoodRegret(vae, optimizer, steps=steps, lr=0.02, samples=16, **rank)(x)  # pyright: ignore[reportArgumentType]
     assert (regret >= 0).all()
-    assert torch.allclose(regret, exact, atol=1e-4 if optimizer != "spsa" else 0.05)
+    assert torch.allclose(regret, exact, atol=0.05 if optimizer == "spsa" else 1e-4)
 
 
 def test_regret_tells_the_strange_from_the_known() -> None:
@@ -97,7 +97,7 @@ def test_cusum_adds_up_and_comes_back() -> None:
     raised = [bool(alarm.step(torch.tensor([2.0]))) for _ in range(5)]
     assert raised == [False, False, False, True, True] and alarm.value.item() == pytest.approx(7.5)
     back = [bool(alarm.step(torch.tensor([0.0]))) for _ in range(12)]
-    assert back.index(False) == 10  # 7.5 − 11 x 0.5 is below half the threshold
+    assert back.index(False) == 9  # 7.5 − 10 x 0.5 is half the threshold
     quiet = Cusum.tuned(torch.randn(3000, 5).double())
     quiet.reset(5)
     assert sum(int(quiet.step(torch.randn(5).double()).sum()) for _ in range(2000)) < 20

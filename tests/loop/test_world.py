@@ -15,7 +15,9 @@ from ranvier.loop.envs.lidar_nav import COLLISION, SUCCESS, TIMEOUT
 
 def test_distance_to_a_disc_and_to_walls() -> None:
     origin = torch.tensor([[3.0, 4.0]]).double()
-    distance, which = to_discs(origin, torch.tensor([[[7.0, 4.0], [3.0, 9.0]]]).double(), torch.tensor([[1.0, 0.5]]).double())
+    distance, which = to_discs(
+        origin, torch.tensor([[[7.0, 4.0], [3.0, 9.0]]]).double(), torch.tensor([[1.0, 0.5]]).double()
+    )
     assert abs(distance[0, 0].item() - 3.0) < 1e-9 and which[0, 0].item() == 0
     assert abs(distance[0, 30].item() - 4.5) < 1e-9 and which[0, 30].item() == 1
     angle = 2 * STEP
@@ -25,7 +27,9 @@ def test_distance_to_a_disc_and_to_walls() -> None:
     wall = to_walls(origin, 20.0)
     assert abs(wall[0, 0].item() - 17) < 1e-9 and abs(wall[0, 60].item() - 3) < 1e-9
     assert abs(wall[0, 15].item() - 16 / math.sin(ANGLES[15])) < 1e-9
-    inside, _ = to_discs(torch.tensor([[7.0, 4.0]]).double(), torch.tensor([[[7.2, 4.0]]]).double(), torch.ones(1, 1).double())
+    inside, _ = to_discs(
+        torch.tensor([[7.0, 4.0]]).double(), torch.tensor([[[7.2, 4.0]]]).double(), torch.ones(1, 1).double()
+    )
     assert (inside == 0).all()
 
 

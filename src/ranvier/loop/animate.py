@@ -35,7 +35,9 @@ def draw_frame(log: Log, tick: int, world: int = 0, size: int = 480) -> Any:
         draw.ellipse((a, b, c, d), **style)
 
     before = frames["centre"][max(tick - 1, 0), world]
-    for number, (centre, radius) in enumerate(zip(frames["centre"][tick, world], log.scene["radius"][world], strict=True)):
+    for number, (centre, radius) in enumerate(
+        zip(frames["centre"][tick, world], log.scene["radius"][world], strict=True)
+    ):
         moving = bool(np.abs(frames["centre"][-1, world, number] - frames["centre"][0, world, number]).max() > 1e-9)
         moving = moving or bool(np.abs(centre - before[number]).max() > 1e-9)
         disc(centre[0], centre[1], float(radius), fill=_MOVING if moving else _DISC)
@@ -80,9 +82,7 @@ def animate(log: Log, path: str | os.PathLike[str], world: int = 0, every: int =
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        images[0].save(
-            temporary, format="GIF", save_all=True, append_images=images[1:], duration=100 * every, loop=0
-        )
+        images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=100 * every, loop=0)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -39,7 +39,9 @@ def compare(configs: Sequence[tuple[str, LoopConfig]], say: Callable[[str], Any]
     rows: list[Row] = []
     for label, config in configs:
         if (config.seed, config.worlds, config.max_ticks) != (first.seed, first.worlds, first.max_ticks):
-            raise ArgumentError(f"{label}: runs on other worlds than {configs[0][0]}; set seed, worlds and max_ticks alike")
+            raise ArgumentError(
+                f"{label}: runs on other worlds than {configs[0][0]}; set seed, worlds and max_ticks alike"
+            )
         loop = config.build()
         report = loop.run(config.worlds, config.seed, noise_seed=config.noise_seed)
         report.config = config.model_dump(mode="json")

@@ -67,7 +67,7 @@ class CommsConfig(_Strict):
 class LoopConfig(_Strict):
     """Everything that a run depends on.
 
-    `predictor`: "persistence", "none", "spiking", "ann" (shipped weights) or a path to a .safetensors file.
+    `predictor`: "persistence", "none", "spiking" (shipped weights) or a path to a .safetensors file.
     `policy`: "full", "priority:3", "info_gain:3", ... with `policy_args` for the rest. `monitor`: null or the name of a
     score.
     """
@@ -153,16 +153,18 @@ class LoopConfig(_Strict):
             return PersistenceMap(**self.predictor_args)
         if self.predictor == "none":
             return NoMemory()
-        if self.predictor in ("spiking", "ann") or self.predictor.endswith(".safetensors"):
+        if self.predictor == "spiking" or self.predictor.endswith(".safetensors"):
             from ranvier.loop.predict.radial_mae import SpikingRadialMAE
 
             return SpikingRadialMAE.load(self.predictor, **self.predictor_args)
-        known = ("persistence", "none", "spiking", "ann")
-        raise ConfigError(f"predictor: unknown {self.predictor!r}{nearest(self.predictor, known)}; or a .safetensors file")
+        known = ("persistence", "none", "spiking")
+        raise ConfigError(
+            f"predictor: unknown {self.predictor!r}{nearest(self.predictor, known)}; or a .safetensors file"
+        )
 
 
 def _made(kind: Any, settings: Mapping[str, float], what: str) -> Any:
-    known = [name for name in kind.__dataclass_fields__]
+    known = list(kind.__dataclass_fields__)
     for name in settings:
         if name not in known:
             raise ConfigError(f"{what}: unknown key {name!r}{nearest(name, known)}")

@@ -113,7 +113,9 @@ class SenseActLoop:
         ):  # fmt: skip
             missing = [m for m in methods if not callable(getattr(stage, m, None))]
             if missing:
-                raise ArgumentError(f"{name} must have {', '.join(methods)}; {type(stage).__name__} has no {missing[0]}")
+                raise ArgumentError(
+                    f"{name} must have {', '.join(methods)}; {type(stage).__name__} has no {missing[0]}"
+                )
         if monitor is not None and not callable(getattr(monitor, "assess", None)):
             raise ArgumentError(f"monitor must have assess, {type(monitor).__name__} has not")
         if comms is not None and not callable(getattr(comms, "exchange", None)):
@@ -298,17 +300,28 @@ class SenseActLoop:
             return Verdict.trusting(raw)
         return self.monitor.assess(
             Observation(
-                raw, ring, predicted, ring_range, self.sensors.ring.contrast(raw.ranges), expected, speed, self._heading, position, self.env.tick, ready
+                raw,
+                ring,
+                predicted,
+                ring_range,
+                self.sensors.ring.contrast(raw.ranges),
+                expected,
+                speed,
+                self._heading,
+                position,
+                self.env.tick,
+                ready,
             )
         )
 
     def _talk(self, now: int, position: Tensor, raw: Scan, scan: Scan, decision: Decision, verdict: Verdict,
               late: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
         none = torch.zeros(len(position), dtype=torch.int64)
-        if self.comms is None:
+        comms = self.comms
+        if comms is None:
             return none, none
         heard, failed, delay = self.guard.call(
-            "link", now, lambda: self.comms.exchange(now, position, raw, scan, decision, verdict, self._age, active),
+            "link", now, lambda: comms.exchange(now, position, raw, scan, decision, verdict, self._age, active),
             lambda: None, active,
         )  # fmt: skip
         late += delay
@@ -351,7 +364,9 @@ class SenseActLoop:
             macs=macs.long(), spikes=spikes.long(),
         )  # fmt: skip
         bits = torch.where(ready, bits, 0)
-        self.ledger.charge("radio", now, energy_nj=energy.radio(bits), busy_us=torch.where(ready, radio_us, 0), bits=bits)
+        self.ledger.charge(
+            "radio", now, energy_nj=energy.radio(bits), busy_us=torch.where(ready, radio_us, 0), bits=bits
+        )
         self.ledger.charge("actuation", now, busy_us=acting_us)
         duration = sensed_us + computed_us + torch.where(ready, radio_us, 0) + acting_us + late
         self.cycles.start(now, ready, duration, command.velocity)

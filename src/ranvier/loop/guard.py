@@ -1,4 +1,4 @@
-"""Stages that may fail: what they give is checked row by row, and replaced by something safe where it cannot be used."""
+"""Stages that may fail: what they give is checked row by row, and replaced by something safe where it is no use."""
 
 from __future__ import annotations
 

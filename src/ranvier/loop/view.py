@@ -11,7 +11,7 @@ from ranvier.loop.trust.verdict import MODES
 
 
 def text_map(loop: SenseActLoop, tick: Tick, rows: int = 20) -> str:
-    """World 0 as characters, two columns a row: discs `o` (moving `@`), agents by number, goals `x`, fired beams `·`."""
+    """World 0 as characters, two columns a row: discs `o` (moving `@`), agents by number, goals `x`, beams `·`."""
     env = loop.env
     scale = rows / env.size
     grid = [[" "] * (2 * rows) for _ in range(rows)]
@@ -35,8 +35,10 @@ def text_map(loop: SenseActLoop, tick: Tick, rows: int = 20) -> str:
             for step in range(1, int(reach / 0.5) + 1):
                 put(x + 0.5 * step * math.cos(angle), y + 0.5 * step * math.sin(angle), "·", keep=True)
     for agent in range(env.num_agents):
-        put(*env.goal[0, agent].tolist(), "x")
-        put(*env.position[0, agent].tolist(), str(agent + 1))
+        goal_x, goal_y = env.goal[0, agent].tolist()
+        x, y = env.position[0, agent].tolist()
+        put(goal_x, goal_y, "x")
+        put(x, y, str(agent + 1))
     edge = "+" + "-" * (2 * rows) + "+"
     return "\n".join([edge, *(f"|{''.join(line)}|" for line in grid), edge])
 

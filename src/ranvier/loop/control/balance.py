@@ -42,8 +42,8 @@ def balance(
         pulse: torque added for two ticks every `pulse_every` ticks, with alternating sign.
         encoder: estimate the state from events (the environment needs a camera); None: the true state is measured.
         coarse, delta: send-on-delta: a window goes through the encoder only if the coarse estimate, in the latent,
-            differs from the prediction by more than `delta`, relative to the latent's size at one unit of state; otherwise the
-            prediction stands.
+            differs from the prediction by more than `delta`, relative to the latent's size at one unit of state; otherwise
+            the prediction stands.
     """
     if delta < 0 or (delta > 0 and encoder is not None and coarse is None):
         raise ArgumentError("delta must be >= 0, and send-on-delta needs the coarse estimate")
@@ -93,11 +93,13 @@ def drives(env: EventControl, count: int = 128, ticks: int = 40, spread: float =
     """Trajectories near the upright under random controls, for `fit_koopman`: states `[N, T + 1, n]`, controls
     `[N, T, 1]`. Weak feedback keeps them near; those that leave ±`near` rad are left out (at most `count` remain)."""
     generator = torch.Generator().manual_seed(seed)
-    plain = EventControl(env.task, count if env.task != "inverted-pendulum" else 1, camera=None)
+    plain = EventControl(env.kind, count if env.task != "inverted-pendulum" else 1, camera=None)
     runs: list[tuple[Tensor, Tensor]] = []
     for _ in range(1 if env.task != "inverted-pendulum" else count):
         at = 0 if env.task == "pendulum" else 2
-        state = plain.reset((torch.rand(plain.num_envs, plain.state_size, generator=generator) * 2 - 1).double() * spread)
+        state = plain.reset(
+            (torch.rand(plain.num_envs, plain.state_size, generator=generator) * 2 - 1).double() * spread
+        )
         states, controls = [state], []
         sign = -1.0 if env.task == "pendulum" else 1.0
         for _ in range(ticks):

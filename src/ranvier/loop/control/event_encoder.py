@@ -15,7 +15,7 @@ from ranvier.neurons import build as build_neuron
 class EventEncoder(nn.Module):
     """Events binned at 1 ms `[20, N, 2, 64, 64]` to mean and log-variance of the state `[N, n]`.
 
-    Two spiking convolutions (2→8 k8 stride 4, 8→16 k4 stride 2), their spikes summed over the window, a linear read-out.
+    Two spiking convolutions (2→8 k8 stride 4, 8→16 k4 stride 2), spikes summed over the window, a linear read-out.
     """
 
     def __init__(self, state: int) -> None:

@@ -88,12 +88,9 @@ class SpectralKoopman(nn.Module):
         """
         A, B = (t.double() for t in self.matrices())
         eye = torch.eye(2 * self.d, dtype=torch.float64)
-        if learned:
-            Q = torch.diag(F.softplus(self.weight.double()))
-        else:
-            C = self.read.weight.double()
-            cost = torch.eye(len(C), dtype=torch.float64) if state_cost is None else state_cost.double()
-            Q = C.T @ cost @ C + 1e-9 * eye
+        C = self.read.weight.double()
+        cost = torch.eye(len(C), dtype=torch.float64) if state_cost is None else state_cost.double()
+        Q = torch.diag(F.softplus(self.weight.double())) if learned else C.T @ cost @ C + 1e-9 * eye
         R = control_cost * torch.eye(B.shape[1], dtype=torch.float64)
         # a real eigenvalue has a second, idle dimension in C; what no control can reach is left to itself
         U = _reachable(A, B)
@@ -122,10 +119,10 @@ def spectral_start(model: SpectralKoopman, states: Tensor, controls: Tensor) -> 
     solution = torch.linalg.lstsq(torch.cat([x, u], 1), y).solution
     n = x.shape[1]
     A, B = solution[:n].T, solution[n:].T
-    eigen, V = torch.linalg.eig(A)
+    eigen, vectors = torch.linalg.eig(A)
     modes = min(n, model.d)
     order = eigen.abs().argsort(descending=True)[:modes]
-    eigen, V, inverse = eigen[order], V[:, order], torch.linalg.pinv(V)[order]
+    eigen, inverse, vectors = eigen[order], torch.linalg.pinv(vectors)[order], vectors[:, order]
     mu, omega = eigen.abs().clamp_min(1e-6).log() / model.dt, eigen.angle() / model.dt
     if model.stable:
         model.decay[:modes] = torch.log(torch.expm1((-mu).clamp(1e-3, 1e3))).float()
@@ -141,8 +138,8 @@ def spectral_start(model: SpectralKoopman, states: Tensor, controls: Tensor) -> 
         rows = slice(part, part + modes)
         model.lift.weight[rows] = row(inverse).float()
         model.input[rows] = row(push).float()
-    model.read.weight[:, :modes] = V.real.float()
-    model.read.weight[:, model.d : model.d + modes] = -V.imag.float()
+    model.read.weight[:, :modes] = vectors.real.float()
+    model.read.weight[:, model.d : model.d + modes] = -vectors.imag.float()
 
 
 def info_nce(query: Tensor, key: Tensor, temperature: float = 0.1) -> Tensor:

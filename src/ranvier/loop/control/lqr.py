@@ -32,22 +32,22 @@ def lqr(A: Tensor, B: Tensor, Q: Tensor, R: Tensor, *, tolerance: float = 1e-9, 
     if unroll is not None:
         if unroll < 1:
             raise ArgumentError(f"unroll must be positive, got {unroll}")
-        P = Q
+        value = Q
         for _ in range(unroll):
-            P = Q + A.T @ P @ (A - B @ torch.linalg.solve(R + B.T @ P @ B, B.T @ P @ A))
-        return torch.linalg.solve(R + B.T @ P @ B, B.T @ P @ A), P
+            value = Q + A.T @ value @ (A - B @ torch.linalg.solve(R + B.T @ value @ B, B.T @ value @ A))
+        return torch.linalg.solve(R + B.T @ value @ B, B.T @ value @ A), value
     # structure-preserving doubling: step k stands for 2^k plain steps
     eye = torch.eye(n, dtype=A.dtype)
-    a, g, P = A, B @ torch.linalg.solve(R, B.T), Q
+    a, g, value = A, B @ torch.linalg.solve(R, B.T), Q
     for _ in range(min(iterations, 64)):
-        w = torch.linalg.solve(eye + g @ P, a)
-        g_next = g + a @ torch.linalg.solve(eye + g @ P, g) @ a.T
-        P_next = P + a.T @ P @ w
+        w = torch.linalg.solve(eye + g @ value, a)
+        g_next = g + a @ torch.linalg.solve(eye + g @ value, g) @ a.T
+        following = value + a.T @ value @ w
         a = a @ w
-        if not bool(torch.isfinite(P_next).all()):
+        if not bool(torch.isfinite(following).all()):
             break
-        change = float(((P_next - P).abs().max() / P_next.abs().max().clamp_min(1e-300)).detach())
-        P, g = 0.5 * (P_next + P_next.T), g_next
+        change = float(((following - value).abs().max() / following.abs().max().clamp_min(1e-300)).detach())
+        value, g = 0.5 * (following + following.T), g_next
         if change < tolerance:
-            return torch.linalg.solve(R + B.T @ P @ B, B.T @ P @ A), P
+            return torch.linalg.solve(R + B.T @ value @ B, B.T @ value @ A), value
     raise RiccatiError("the Riccati iteration does not settle; is (A, B) stabilisable and are Q >= 0 and R > 0?")

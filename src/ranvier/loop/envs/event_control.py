@@ -15,6 +15,7 @@ from ranvier.extras import require
 from ranvier.loop.sensors.event_camera import CameraEvents, EventCamera
 
 SIZE, FRAMES, TICK_US = 64, 20, 20_000
+Task = Literal["pendulum", "cartpole", "inverted-pendulum"]
 
 
 @dataclass
@@ -42,13 +43,14 @@ class EventControl:
     """
 
     def __init__(
-        self, task: Literal["pendulum", "cartpole", "inverted-pendulum"] = "pendulum", num_envs: int = 1,
+        self, task: Task = "pendulum", num_envs: int = 1,
         camera: str | EventCamera | None = "clean", seed: int = 0,
     ) -> None:  # fmt: skip
         if task not in ("pendulum", "cartpole", "inverted-pendulum"):
             raise ArgumentError(f"task must be 'pendulum', 'cartpole' or 'inverted-pendulum', got {task!r}")
         if num_envs < 1 or (task == "inverted-pendulum" and num_envs != 1):
             raise ArgumentError(f"num_envs must be positive, and 1 for MuJoCo; got {num_envs}")
+        self.kind: Task = task
         self.task, self.num_envs = task, num_envs
         self.camera = EventCamera.preset(camera, seed=seed) if isinstance(camera, str) else camera
         generator = torch.Generator().manual_seed(seed)

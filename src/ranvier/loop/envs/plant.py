@@ -51,7 +51,7 @@ def sensed_variance(a: float, sigma: float, q: float) -> float:
     if not 0 <= q <= 1 or sigma < 0:
         raise ArgumentError(f"expected q in [0, 1] and sigma >= 0, got {q} and {sigma}")
     left = 1 - a * a * (1 - q)
-    return sigma * sigma / left if left > 0 else float("inf")
+    return sigma * sigma / left if left > 1e-12 else float("inf")
 
 
 def sensing_error(kind: str, rate_or_threshold: float, steps: int = 200_000, seed: int = 0) -> tuple[float, float]:

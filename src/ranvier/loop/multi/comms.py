@@ -177,8 +177,7 @@ class Comms:
     def _judge(self, packet: _Packet, here: Tensor, tick: int) -> None:
         """Median test: where a sender's echoes fall into beams that the receiver has just looked into, does its own
         range reach beyond them? An echo that is hidden from the receiver says nothing."""
-        worlds, agents = self.shape
-        for sender in range(agents):
+        for sender in range(self.shape[1]):
             offset = packet.points[:, None, sender] - here[:, :, None]  # [B, M, 120, 2]
             distance = offset.norm(dim=-1)
             beam = torch.floor(torch.atan2(offset[..., 1], offset[..., 0]) / STEP + 0.5).long() % BEAMS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,16 +44,16 @@ class QuantisedTraining:
         for module in self.net.modules():
             if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d):
                 self._hooks.append(module.register_forward_hook(self._activation))
-                self._hooks.append(module.register_full_backward_hook(self._error))
+                self._hooks.append(module.register_full_backward_pre_hook(self._error))
         return self
 
     def _activation(self, module: nn.Module, args: object, output: Tensor) -> Tensor:
         del module, args
         return stochastic_round(output, self.bits, self.generator)
 
-    def _error(self, module: nn.Module, inputs: tuple[Tensor | None, ...], outputs: object) -> tuple[Tensor | None, ...]:
-        del module, outputs
-        return tuple(None if g is None else stochastic_round(g, self.bits, self.generator) for g in inputs)
+    def _error(self, module: nn.Module, errors: Any) -> Any:
+        del module
+        return tuple(None if g is None else stochastic_round(g, self.bits, self.generator) for g in errors)
 
     def weights(self) -> None:
         """Round the weights themselves (after an optimiser step)."""

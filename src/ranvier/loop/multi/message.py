@@ -22,8 +22,8 @@ _POSE_STEP = 1e-3
 class Message:
     """What one agent tells the others in a tick.
 
-    128 bits of header: pose (x, y, heading, 16 each), time (32, ms), sender (8), trust (8), intended sectors (30), two
-    spare. Then for every shared sector 4 ranges of 8 bits (31.5 mm steps up to 8 m; 255: no echo) and its index, 5 bits.
+    128 bits of header: pose (x, y, heading, 16 each), time (32, ms), sender (8), trust (8), intended sectors (30),
+    two spare. Then for every shared sector 4 ranges of 8 bits (31.5 mm steps up to 8 m; 255: no echo) and its index, 5 bits.
 
     Attributes:
         sender: 0 to 255; x, y: metres, 0 to 65.5; heading: radians; time_ms; trust: 0 to 1.
@@ -45,7 +45,9 @@ class Message:
         if not 0 <= self.sender < 256 or not 0 <= self.time_ms < 1 << 32:
             raise ArgumentError(f"sender must fit 8 bits and time_ms 32, got {self.sender} and {self.time_ms}")
         if not (0 <= self.x < 65.5 and 0 <= self.y < 65.5 and math.isfinite(self.heading)):
-            raise ArgumentError(f"pose must be in [0, 65.5) m with a finite heading, got {self.x}, {self.y}, {self.heading}")
+            raise ArgumentError(
+                f"pose must be in [0, 65.5) m with a finite heading, got {self.x}, {self.y}, {self.heading}"
+            )
         if len(self.intended) != SECTORS or not 0 <= self.trust <= 1:
             raise ArgumentError(f"intended needs {SECTORS} entries and trust a value in [0, 1]")
         if len(self.sectors) != len(self.ranges) or len(self.sectors) > SECTORS:

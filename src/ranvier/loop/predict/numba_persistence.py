@@ -29,7 +29,7 @@ def project(points, stamp, x, y, now, lifetime, ranges, ages, beam, distance):
             dx = points[n, p, 0] - x[n]
             dy = points[n, p, 1] - y[n]
             r = math.sqrt(dx * dx + dy * dy)
-            centre = int(math.floor(math.atan2(dy, dx) / step + 0.5)) % beams
+            centre = int(math.floor(math.atan2(dy, dx) / step + 0.5)) % beams  # noqa: RUF046 (a float to the compiler)
             beam[n, p] = centre
             distance[n, p] = r
             for side in range(-1, 2):

@@ -64,15 +64,15 @@ class SpikingRadialMAE(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **arguments: Any) -> SpikingRadialMAE:
-        """A predictor with the weights of a safetensors file, or the name of shipped ones ("spiking", "ann")."""
+        """A predictor with the weights of a safetensors file, or the name of the shipped ones, "spiking"."""
         from ranvier.train.checkpoint import load_weights
 
-        file = SHIPPED / f"radial_{path}.safetensors" if str(path) in ("spiking", "ann") else Path(path)
+        file = SHIPPED / f"radial_{path}.safetensors" if str(path) == "spiking" else Path(path)
         tensors = load_weights(file)
         kind = "ann" if any("gates" in name for name in tensors) else "spiking"
         leaky = any(name.endswith("fire1.w") for name in tensors)
-        spec = {"type": "plif", "surrogate": "atan"} if leaky else None
-        model = cls(**{"kind": kind, "neuron": spec, **arguments})
+        found: dict[str, Any] = {"kind": kind, "neuron": {"type": "plif", "surrogate": "atan"} if leaky else None}
+        model = cls(**{**found, **arguments})
         try:
             model.net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
         except RuntimeError as error:

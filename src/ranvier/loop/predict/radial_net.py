@@ -64,7 +64,7 @@ class RecurrentSpikes(Stateful):
 
 
 class GatedUnits(Stateful):
-    """The counterpart of `RecurrentSpikes` without spikes: a GRU whose gates are depthwise, so that sizes stay alike."""
+    """The counterpart of `RecurrentSpikes` without spikes: a GRU with depthwise gates, so that sizes stay alike."""
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
@@ -130,7 +130,9 @@ class RadialNet(nn.Module):
         self.fire4 = build_neuron(spec) if decodes else nn.ReLU()
         self.leave = nn.Conv1d(32, OUTPUTS, 1)
         for block, fires in ((self.enter, spikes), (self.down, spikes), (self.middle, spikes), (self.up, decodes)):
-            if fires:  # unit variance rarely reaches a threshold of 1 through a leak: spikes would die out layer by layer
+            if (
+                fires
+            ):  # unit variance rarely reaches a threshold of 1 through a leak: spikes would die out layer by layer
                 nn.init.constant_(block.norm.weight, 2.0)
                 nn.init.constant_(block.norm.bias, 0.5)
 
@@ -141,7 +143,9 @@ class RadialNet(nn.Module):
     def trace(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The output, and the activity of the four hidden layers."""
         if x.dim() != 4 or x.shape[2] != CHANNELS or x.shape[3] % 2:
-            raise ShapeError(f"frames must be [T, B, {CHANNELS}, beams] with an even number of beams, got {tuple(x.shape)}")
+            raise ShapeError(
+                f"frames must be [T, B, {CHANNELS}, beams] with an even number of beams, got {tuple(x.shape)}"
+            )
         one = self.fire1(self.enter(x))
         two = self.fire2(self.down(one))
         three = self.fire3(self.middle(two))
@@ -159,7 +163,7 @@ class RadialNet(nn.Module):
         Additions are counted: each spike times the synapses it really reaches. A layer that receives real values
         multiplies densely, as built; so does the update of each neuron, one MAC a step.
         """
-        one, two, three, four = activity
+        one = activity[0]
         beams = one.shape[-1]
         macs = torch.full((len(one),), float(32 * CHANNELS * 5 * beams), dtype=torch.float64)
         acs, spikes = torch.zeros_like(macs), torch.zeros_like(macs)

@@ -97,7 +97,8 @@ class EventCamera:
         """The camera called "clean" or "noisy"."""
         if name not in PRESETS:
             raise ArgumentError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-        return cls(**{**PRESETS[name], **overrides})
+        arguments: dict[str, Any] = {**PRESETS[name], **overrides}
+        return cls(**arguments)
 
     def reset(self) -> None:
         """Forget the scene; the next frame is the first one. Thresholds and noise start again from the seed."""
@@ -135,9 +136,9 @@ class EventCamera:
         value = self._low_pass(lin_log(frame), frame, dt)
         if self.leak_hz:
             jitter = torch.randn(frame.shape, generator=self._generator, dtype=torch.float64)
-            self._reference = self._reference - dt * self.leak_hz * self._leak_factor * (
-                1 - 0.1 * jitter
-            ) * self.theta_on
+            self._reference = (
+                self._reference - dt * self.leak_hz * self._leak_factor * (1 - 0.1 * jitter) * self.theta_on
+            )
         events = self._crossings(value, self._time, time_us)
         if self.shot_hz:
             events = _merge(events, self._shot(frame, value, dt, time_us))
@@ -155,7 +156,7 @@ class EventCamera:
     def _crossings(self, value: Tensor, start_us: int, stop_us: int) -> CameraEvents:
         assert self._reference is not None
         change = (value - self._reference).flatten()
-        slack = 1e-9  # a level that is met exactly is crossed, whatever the rounding
+        slack = 1e-7  # a level that is met exactly is crossed, whatever the rounding of `lin_log` to 1e-8
         on = torch.floor(change.clamp_min(0) / self.theta_on.flatten() + slack).long()
         off = torch.floor((-change).clamp_min(0) / self.theta_off.flatten() + slack).long()
         count = on + off

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranvier.loop.trust.auroc import auroc
 from ranvier.loop.trust.cusum import Cusum
@@ -12,6 +12,9 @@ from ranvier.loop.trust.monitor import Calibration, TrustMonitor, Watch
 from ranvier.loop.trust.scores import LikelihoodRegret, Mahalanobis, ResidualScore
 from ranvier.loop.trust.spsa import spsa_ascend, spsa_gradient
 from ranvier.loop.trust.vae import Vae, fit_vae
+
+if TYPE_CHECKING:
+    from ranvier.loop.trust.calibration import adapt, calibrate
 
 __all__ = [
     "Calibration", "Cusum", "FallbackFSM", "LikelihoodRegret", "LoraLinear", "Mahalanobis", "ResidualScore",

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ranvier.errors import ArgumentError
 
-
 CLIP = 20.0
 """Standard deviations that one tick can count for at most."""
 
@@ -44,8 +43,8 @@ class Cusum:
 
     @classmethod
     def tuned(cls, clean: Tensor, per_second: float = 1e-3, tick_s: float = 0.1, shift: float = 6.0) -> Cusum:
-        """Standardised on clean scores `[T, N]` (NaN: no score), with drift and threshold that give at most `per_second`
-        alarms a second on them and, among those, find a lasting rise by `shift` standard deviations soonest."""
+        """Standardised on clean scores `[T, N]` (NaN: no score), with drift and threshold that give at most
+        `per_second` alarms a second on them and, of those, find a lasting rise by `shift` deviations soonest."""
         if clean.dim() != 2 or not bool(torch.isfinite(clean).any()):
             raise ArgumentError(f"clean scores must be [T, N] with some finite ones, got {tuple(clean.shape)}")
         finite = torch.isfinite(clean)

@@ -61,7 +61,7 @@ def offset(seen: Observation) -> Tensor:
 
 
 def _contradicts(scan: Scan, ring_range: Tensor) -> Tensor:
-    """The ring is good to some 0.3 m plus a third of the range: an echo far from it, or none within its sight, is odd."""
+    """The ring is good to some 0.4 m and a third of the range: an echo far from it, or none in its sight, is odd."""
     slack = 0.35 * torch.minimum(scan.ranges, ring_range) + 0.4
     odd_echo = scan.hit & ((scan.ranges - ring_range).abs() > slack) & (torch.minimum(scan.ranges, ring_range) < 5)
     odd_gap = scan.sensed & ~scan.hit & (ring_range * 1.35 + 0.4 < scan.gate[:, None].clamp(max=5.0))
@@ -193,4 +193,4 @@ def _before(scan: Scan, previous: Scan) -> Tensor:
     return found
 
 
-assert BEAMS == len(ANGLES)
+assert len(ANGLES) == BEAMS

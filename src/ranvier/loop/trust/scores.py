@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -87,14 +88,16 @@ class LikelihoodRegret:
 
         with torch.no_grad():
             before = bound(start)
-            if self.optimizer == "spsa":
+        if self.optimizer == "spsa":
+            with torch.no_grad():
                 after = bound(spsa_ascend(bound, start, self.steps, generator))
-        if self.optimizer != "spsa":
+        else:
             after = self._by_gradient(x, start, before, bound, generator)
         return (after - before).clamp(0, 1e6).double()
 
-    def _by_gradient(self, x: Tensor, start: Tensor, before: Tensor, bound: object, generator: torch.Generator) -> Tensor:
-        assert callable(bound)
+    def _by_gradient(
+        self, x: Tensor, start: Tensor, before: Tensor, bound: Callable[[Tensor], Tensor], generator: torch.Generator
+    ) -> Tensor:
         best = before.clone()
         with torch.enable_grad():
             if self.optimizer == "lora":
