@@ -309,6 +309,26 @@ def test_classification_ignores_padding() -> None:
         torch.testing.assert_close(model(padded), model(ids), rtol=0, atol=1e-12)
 
 
+def test_long_prompts_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = lively(), tokens(23, 2)
+    with torch.no_grad():
+        last, state = model.prefill(ids)
+        monkeypatch.setattr("ranvier.models.language.READ", 5)
+        again, other = model.prefill(ids)
+    torch.testing.assert_close(again, last, rtol=0, atol=1e-12)
+    assert state.nbytes == other.nbytes
+    assert model.generate(ids, 4, seed=0).shape == (4, 2)
+
+
+def test_too_long_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: SpikeGPT, ids: Tensor) -> Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+
+    monkeypatch.setattr(SpikeGPT, "tokens_to_logits", fail)
+    with pytest.raises(ArgumentError, match="read the text in chunks"):
+        lively()(tokens(3, 2))
+
+
 @pytest.mark.parametrize(
     ("ids", "error", "message"),
     [

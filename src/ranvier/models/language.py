@@ -12,6 +12,8 @@ from ranvier.errors import ArgumentError, ShapeError
 from ranvier.models.sampling import next_token_probabilities
 from ranvier.state import Memory, carry, stream
 
+READ = 1024  # tokens of a prompt that are read at once
+
 
 class LanguageModel(nn.Module):
     """Base of the language models.
@@ -54,7 +56,20 @@ class LanguageModel(nn.Module):
         if state is not None or return_state:
             logits, after = stream(self, ids, state)
             return (logits, after) if return_state else logits
+        if torch.compiler.is_compiling():  # looking at values would cut the graph
+            return self._laid_out(ids)
         self._check(ids)
+        try:
+            return self._laid_out(ids)
+        except RuntimeError as error:
+            if "allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ArgumentError(
+                f"ids of shape {tuple(ids.shape)} do not fit into memory at once; read the text in chunks inside "
+                "ranvier.carry, or train with ranvier.train.backward_in_chunks"
+            ) from error
+
+    def _laid_out(self, ids: Tensor) -> Tensor:
         if ids.dim() == 1:
             return self.tokens_to_logits(ids.unsqueeze(1)).squeeze(1)
         if self.batch_first:
@@ -70,12 +85,17 @@ class LanguageModel(nn.Module):
         return logits.squeeze(axis), state
 
     def prefill(self, ids: Tensor) -> tuple[Tensor, Memory]:
-        """Logits of the last token `[B, V]` and the state after a whole prompt, read at once."""
+        """Logits of the last token `[B, V]` and the state after a prompt, read in parallel, `READ` tokens at a time."""
         self._check(ids)
-        if ids.dim() == 1:
-            ids = ids.unsqueeze(0 if self.batch_first else 1)
-        logits, state = stream(self, ids, None)
-        return logits.select(1 if self.batch_first else 0, -1), state
+        memory = Memory()
+        return self._read(ids.unsqueeze(1) if ids.dim() == 1 else ids.T if self.batch_first else ids, memory), memory
+
+    def _read(self, ids: Tensor, memory: Memory) -> Tensor:
+        """Logits `[B, V]` after ids `[T, B]` at the memory of `READ` of them; `memory` is advanced."""
+        axis = 1 if self.batch_first else 0
+        with carry(self, memory):
+            parts = [self(part.T if self.batch_first else part).select(axis, -1) for part in ids.split(READ)]
+        return parts[-1]
 
     @torch.no_grad()
     def sample(
@@ -105,9 +125,8 @@ class LanguageModel(nn.Module):
         memory = Memory() if memory is None else memory
         try:
             for _ in range(max_new_tokens):
-                with carry(self, memory), torch.no_grad():
-                    logits = self(ids.T if self.batch_first else ids)
-                last = logits.select(1 if self.batch_first else 0, -1)
+                with torch.no_grad():
+                    last = self._read(ids, memory)
                 p = next_token_probabilities(last, temperature, top_p, banned)
                 token = torch.multinomial(p, 1, generator=generator).squeeze(1)
                 yield token

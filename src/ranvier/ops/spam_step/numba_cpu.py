@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ranvier.ops.array_access import load, store
-from ranvier.ops.parallel import over_range
+from ranvier.ops.parallel import MIN_WORK, over_range
 from ranvier.ops.spam_step.reference import SpamUpdate
 from ranvier.ops.vector_math import select
 
@@ -60,7 +60,9 @@ def update(p: Tensor, g: Tensor, m: Tensor, v: Tensor, step: float, u: SpamUpdat
             1 - u.decay,
         )
     ]  # fmt: skip
-    counts: list[int] = []
     size = p.numel()
+    if size < MIN_WORK:  # no second thread: straight to the kernel
+        return kernel(*arrays, 0, size, *numbers)
+    counts: list[int] = []
     over_range(lambda lo, hi: counts.append(kernel(*arrays, lo, hi, *numbers)), np.array([size]))
     return sum(counts)
