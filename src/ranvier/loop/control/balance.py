@@ -42,8 +42,8 @@ def balance(
         pulse: torque added for two ticks every `pulse_every` ticks, with alternating sign.
         encoder: estimate the state from events (the environment needs a camera); None: the true state is measured.
         coarse, delta: send-on-delta: a window goes through the encoder only if the coarse estimate, in the latent,
-            differs from the prediction by more than `delta`, relative to the latent's size at one unit of state; otherwise
-            the prediction stands.
+            differs from the prediction by more than `delta`, relative to the latent's size at one unit of state;
+            otherwise the prediction stands.
     """
     if delta < 0 or (delta > 0 and encoder is not None and coarse is None):
         raise ArgumentError("delta must be >= 0, and send-on-delta needs the coarse estimate")

@@ -23,7 +23,8 @@ class Message:
     """What one agent tells the others in a tick.
 
     128 bits of header: pose (x, y, heading, 16 each), time (32, ms), sender (8), trust (8), intended sectors (30),
-    two spare. Then for every shared sector 4 ranges of 8 bits (31.5 mm steps up to 8 m; 255: no echo) and its index, 5 bits.
+    two spare. Then for every shared sector 4 ranges of 8 bits (31.5 mm steps up to 8 m; 255: no echo) and its index of
+    5 bits.
 
     Attributes:
         sender: 0 to 255; x, y: metres, 0 to 65.5; heading: radians; time_ms; trust: 0 to 1.
