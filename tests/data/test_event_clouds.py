@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from ranvier.data import load
+from ranvier.data import Augment, load
 from ranvier.data.events import CloudAugment, Events, read_aedat3, read_events, sliding_windows, to_cloud
 from ranvier.data.sets.event_clouds import by_recording, recordings_of, vote, windows_as_clouds
-from ranvier.errors import ArgumentError, DataError
+from ranvier.errors import ArgumentError, DataError, ShapeError
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +186,17 @@ def test_real_n_mnist(ranvier_data: Path) -> None:
     assert len(bundle.train) == 1000 and len(bundle.test) == 100 and bundle.input_shape == (64, 3)
     x, _ = bundle.test.batch(range(100))
     assert x.min() >= 0 and x.max() <= 1
+
+
+def test_clouds_are_augmented_in_recipes() -> None:
+    clouds = torch.rand(200, 30, 3)
+    torch.manual_seed(0)
+    out = Augment(cloud_scale=0.1, cloud_shift=0.2).images(clouds)
+    size = (out.amax(1) - out.amin(1)) / (clouds.amax(1) - clouds.amin(1))
+    assert 0.9 - 1e-4 <= float(size.min()) < 0.92 and 1.08 < float(size.max()) <= 1.1 + 1e-4
+    assert torch.allclose(size[:, :1].expand(-1, 3), size, atol=1e-3)  # one factor for all axes
+    assert Augment(cloud_crop=1.0).images(clouds, seed=1).shape == clouds.shape
+    with pytest.raises(ShapeError, match="for clouds"):
+        Augment(cloud_shift=0.1).images(torch.rand(2, 3, 8, 8))
+    with pytest.raises(ArgumentError, match="cloud_crop"):
+        Augment(cloud_crop=2.0)

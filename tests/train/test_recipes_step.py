@@ -11,6 +11,7 @@ import torch
 
 from ranvier.data import ArraySamples, DataBundle, Samples
 from ranvier.data.features import FrameSamples
+from ranvier.data.points import CloudSamples, GridSamples
 from ranvier.data.text import NumberTokenizer, TextWindows
 from ranvier.layers.quant import weight_size
 from ranvier.train import assemble, fit, list_recipes, load_recipe
@@ -18,10 +19,12 @@ from ranvier.train import assemble, fit, list_recipes, load_recipe
 SHAPES: dict[str, tuple[int, ...]] = {
     "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "nmnist": (8, 2, 34, 34),
     "motion": (6, 2, 16, 16), "shd": (12, 140), "ssc": (12, 140), "gsc": (12, 140), "fsdd-spikes": (12, 140),
+    "modelnet40": (64, 6), "nmnist_clouds": (192, 3), "dvs_gesture": (32, 3), "modelnet_grids": (1, 8, 8, 8),
     "image_folder": (3, 224, 224), "tinyshakespeare": (12,), "enwik8": (12,), "tokens": (12,),
 }  # fmt: skip
 # Where the published size depends on them.
-CLASSES = {"shd": 20, "ssc": 35, "gsc": 35, "motion": 36, "enwik8": 256, "tokens": 50277, "image_folder": 1000}
+CLASSES = {"shd": 20, "ssc": 35, "gsc": 35, "motion": 36, "enwik8": 256, "tokens": 50277, "image_folder": 1000,
+           "modelnet40": 40}  # fmt: skip
 
 
 def bundle(name: str) -> DataBundle:
@@ -29,8 +32,13 @@ def bundle(name: str) -> DataBundle:
     if len(shape) == 1:
         return text_bundle(name, shape[0], CLASSES.get(name, 10))
     kind = {2: "sequence", 3: "static", 4: "event"}[len(shape)]
+    kind = "voxels" if name == "modelnet_grids" else "points" if shape[-1] in (3, 6) and len(shape) == 2 else kind
 
     def samples(count: int) -> Samples:
+        if kind == "points":
+            return CloudSamples(torch.rand(count, *shape), torch.arange(count) % 10)
+        if kind == "voxels":
+            return GridSamples(torch.randint(0, 2, (count, *shape)), torch.arange(count) % 10)
         if kind == "sequence":
             return FrameSamples(torch.rand(count, *shape), torch.arange(count) % 10, range(count))
         values = torch.randint(0, 255 if kind == "static" else 3, (count, *shape), dtype=torch.uint8)

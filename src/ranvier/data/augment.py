@@ -47,6 +47,9 @@ class Augment:
         erasing: probability of a random rectangle set to zero (Zhong et al. 2020).
         mixup: alpha of mixup (Zhang et al. 2018), 0 for none.
         cutmix: alpha of CutMix (Yun et al. 2019), 0 for none. With both, every batch draws one of them.
+        cloud_scale, cloud_shift: clouds of points `[B, N, C]` only: size times a factor from 1 − s to 1 + s, and
+            moved by up to so much on every axis.
+        cloud_crop: clouds of events: probability of `CloudAugment`'s crop.
     """
 
     crop: int = 0
@@ -56,6 +59,9 @@ class Augment:
     erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    cloud_scale: float = 0.0
+    cloud_shift: float = 0.0
+    cloud_crop: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.crop, int) or isinstance(self.crop, bool) or self.crop < 0:
@@ -64,6 +70,10 @@ class Augment:
             raise ArgumentError(f"flip must be true or false, got {self.flip!r}")
         if not (_number(self.erasing) and 0 <= self.erasing <= 1):
             raise ArgumentError(f"erasing must be a probability, got {self.erasing!r}")
+        for name, most in (("cloud_scale", 1.0), ("cloud_shift", math.inf), ("cloud_crop", 1.0)):
+            value = getattr(self, name)
+            if not (_number(value) and 0 <= value <= most):
+                raise ArgumentError(f"{name} must be a number from 0 to {most:g}, got {value!r}")
         for name in ("mixup", "cutmix"):
             value = getattr(self, name)
             if not (_number(value) and 0 <= value < math.inf):
@@ -78,6 +88,12 @@ class Augment:
         Values of images stay in [0, 1]; `x` itself is not changed.
         """
         active = bool(self.crop or self.flip or self.randaugment or self.jitter or self.erasing)
+        clouds = bool(self.cloud_scale or self.cloud_shift or self.cloud_crop)
+        if clouds and x.ndim == 3:
+            with _seeded(seed, generator):
+                return self._clouds(x)
+        if clouds:
+            raise ShapeError(f"cloud_scale, cloud_shift and cloud_crop are for clouds [B, N, C], got {tuple(x.shape)}")
         if x.ndim in (2, 3) and not active:  # tokens, or a sequence of vectors
             return x
         _check_batch(x)
@@ -90,6 +106,15 @@ class Augment:
             for step in _transforms(self, x.ndim == 5, *flat.shape[1:]):
                 flat = step(flat)
         return _unfold(flat, x)
+
+    def _clouds(self, x: Tensor) -> Tensor:
+        from ranvier.data.events.windows import CloudAugment
+
+        out = CloudAugment(crop=self.cloud_crop)(x)
+        factor = 1 + self.cloud_scale * (2 * torch.rand(len(x), 1, 1, device=x.device) - 1)
+        place = self.cloud_shift * (2 * torch.rand(len(x), 1, 3, device=x.device) - 1)
+        out[..., :3] = out[..., :3] * factor + place
+        return out
 
     def mix(
         self,

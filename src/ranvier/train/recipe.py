@@ -42,6 +42,9 @@ class AugmentSection(Section):
     erasing: Probability = 0.0
     mixup: NonNegative = 0.0
     cutmix: NonNegative = 0.0
+    cloud_scale: Probability = 0.0
+    cloud_shift: NonNegative = 0.0
+    cloud_crop: Probability = 0.0
     mix_off_epoch: Whole | None = None
 
 
