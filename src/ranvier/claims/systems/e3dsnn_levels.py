@@ -130,10 +130,8 @@ CLAIM = Claim(
     ),
     scales={
         "quick": Scale(
-            seeds=(0, 1, 2), minutes=8,
-            settings={
-                "train": 480, "test": 400, "solids_epochs": 5, "shapes_epochs": 3, "digits_epochs": 2,
-            },
+            seeds=(0, 1, 2), minutes=5,
+            settings={"train": 400, "test": 300, "solids_epochs": 5, "shapes_epochs": 2, "digits_epochs": 2},
         ),
         "full": Scale(
             seeds=(0, 1, 2, 3, 4), minutes=120,

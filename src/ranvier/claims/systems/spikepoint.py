@@ -76,7 +76,7 @@ CLAIM = Claim(
     "uses time at all: two pairs of actions differ in nothing else.",
     data="Actions: MNIST digits (real images) moved along eight paths before a simulated event camera of 64 "
     "x 64 pixels, "
-    "20 % noise, 192 points. N-MNIST: 800 real recordings train, 300 others test, 192 points.",
+    "20 % noise, 128 points. N-MNIST: 800 real recordings train, 300 others test, 128 points.",
     arms=(
         Arm("published", "absolute offsets over the spread, lowest corner, residual behind the neuron", {}),
         Arm("affine", "signed offsets mapped to [0, 1]", {"sign": "affine"}),
@@ -102,16 +102,14 @@ CLAIM = Claim(
     ),
     scales={
         "quick": Scale(
-            seeds=(0, 1, 2), minutes=10,
-            settings={
-                "actions": 1600, "tests": 400, "points": 192, "T": 8, "action_steps": 300, "nmnist_steps": 150,
-            },
+            seeds=(0, 1, 2), minutes=7,
+            settings={"actions": 960, "tests": 320, "points": 128, "T": 8, "action_steps": 240, "nmnist_steps": 120},
             note="8 time steps",
         ),
         "full": Scale(
             seeds=(0, 1, 2, 3, 4), minutes=240,
             settings={
-                "actions": 8000, "tests": 2000, "points": 192, "T": 16, "action_steps": 3000, "nmnist_steps": 1500,
+                "actions": 8000, "tests": 2000, "points": 128, "T": 16, "action_steps": 3000, "nmnist_steps": 1500,
             },
         ),
     },
