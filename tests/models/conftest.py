@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "metaspikeformer": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2},
     "qsd": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2, "layer_scale": 0.5},
     "mlp": {"hidden": (24, 16)},
+    "qcfs": {"img_size": 32, "width": 1 / 16, "hidden": 16, "levels": 64, "start": 1.0},
     "delay_mlp": {"hidden": (24, 16), "max_delay": 4},
     "convnet": {"channels": (4, 8), "hidden": 16},
     "hdsnn": {"kernel": (3, 3, 3), "mask": None, "spread": 0.5, "centre": 0.5, "readout_fraction": 0.5},

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import ranvier
+from ranvier.layers.qcfs import QCFS
 from ranvier.models import MODELS, create_model, describe_models, model_card, trainable_params
 from ranvier.neurons import Neuron
+from ranvier.state import Stateful
 
 Make = Callable[[str], nn.Module]
 Input = Callable[..., Tensor]
@@ -28,6 +30,8 @@ def test_declared_parameters_are_the_instantiated_ones(registered: str) -> None:
         model = create_model(registered)
     left_out = [p for m in model.modules() if isinstance(m, Neuron) for p in m.parameters()]
     count = sum(p.numel() for p in left_out) if "without the decays of the neurons" in card.counting else 0
+    if "without the ceilings of activations" in card.counting:
+        count += sum(isinstance(m, QCFS) for m in model.modules())
     assert trainable_params(registered) == card.params + count
 
 
@@ -81,7 +85,7 @@ def test_stream_in_any_chunks_is_the_full_pass(architecture: str, streaming_mode
         def check(cuts: set[int]) -> None:
             with ranvier.carry(model) as memory:
                 parts = [model(chunk) for chunk in x.tensor_split(sorted(cuts))]
-            assert len(memory) > 0
+            assert len(memory) > 0 or not any(isinstance(m, Stateful) for m in model.modules())
             torch.testing.assert_close(torch.cat(parts), full, rtol=0, atol=1e-12)
 
         check()

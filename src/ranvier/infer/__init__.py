@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranvier.infer.artifact import load_converted, save_converted
 from ranvier.infer.convert import Conversion, convert, spike_mode
+from ranvier.infer.convert_ann import AnnConversion, ConvertedNet, NotConvertibleError, convert_ann
 from ranvier.infer.counts import Counts
 from ranvier.infer.early_exit import DynamicConfidence, EarlyExitRunner
 from ranvier.infer.plan import Plan
@@ -12,6 +13,7 @@ from ranvier.infer.spike_synapse import SpikeSynapse, requantize
 from ranvier.infer.verify import Equivalence, verify_equivalence
 
 __all__ = [
-    "Conversion", "Counts", "DynamicConfidence", "EarlyExitRunner", "Equivalence", "Plan", "SpikeSynapse", "bin_sum",
-    "convert", "expand", "load_converted", "requantize", "save_converted", "spike_mode", "verify_equivalence",
+    "AnnConversion", "Conversion", "ConvertedNet", "Counts", "DynamicConfidence", "EarlyExitRunner", "Equivalence",
+    "NotConvertibleError", "Plan", "SpikeSynapse", "bin_sum", "convert", "convert_ann", "expand", "load_converted",
+    "requantize", "save_converted", "spike_mode", "verify_equivalence",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from ranvier.models import (  # noqa: F401  (registers)
     max_former,
     meta_spikeformer,
     ms_resnet,
+    qcfs_nets,
     qkformer,
     spike_driven,
     spike_gpt,
