@@ -205,8 +205,8 @@ def convert_ann(
     shifts = [name for name, m in net.named_modules() if getattr(m, "bias", None) is not None]
     if neuron == "qffs_if" and shifts:
         raise NotConvertibleError(
-            f"qffs_if needs layers without biases (and batch norms without shifts): {', '.join(shifts[:5])} outlast "
-            "the input has ended"
+            f"qffs_if needs layers without biases and batch norms without shifts, which outlast the input: "
+            f"{', '.join(shifts[:5])}"
         )
     if plain and example is None:
         raise ArgumentError(f"example: the threshold of {plain[0]} (ReLU) is read off inputs, so some are needed")

@@ -51,7 +51,7 @@ class QCFS(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_compiling() and not bool(self.scale.detach() > 0):
             raise ArgumentError(
-                f"scale: the ceiling of a QCFS activation must stay positive, got {float(self.scale):g}"
+                f"scale: the ceiling of a QCFS activation must stay positive, got {float(self.scale.detach()):g}"
             )
         share = (x / self.scale).clamp(0, 1)
         rounded: Tensor = _FloorThrough.apply(share * self.levels + 0.5)  # pyright: ignore[reportAssignmentType]
@@ -105,7 +105,7 @@ class LSQReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_compiling() and not bool(self.scale.detach() > 0):
-            raise ArgumentError(f"scale: the step of an LSQ activation must stay positive, got {float(self.scale):g}")
+            raise ArgumentError(f"scale: the step of an LSQ activation must stay positive, got {float(self.scale.detach()):g}")
         out: Tensor = _LSQ.apply(x, self.scale, self.levels)  # pyright: ignore[reportAssignmentType]
         return out
 
