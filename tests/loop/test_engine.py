@@ -152,7 +152,8 @@ def test_nothing_crashes_in_100_000_steps(
 
     agents = 2 if team else 1
     running = loop(
-        56 // agents, ticks=60, agents=agents, monitor=monitor, comms=Comms(0.3, auction=SectorAuction()) if team else None,
+        56 // agents, ticks=60, agents=agents, monitor=monitor,
+        comms=Comms(0.3, auction=SectorAuction()) if team else None,
         stage_faults=stage_faults, sensors=Sensors.default(sensor_faults), overrun=overrun, strict=False, trace=True,
     )  # fmt: skip
     report = running.run(56 // agents)

@@ -137,7 +137,8 @@ def test_additions_are_counted_by_the_synapses_that_spikes_reach() -> None:
     # count by brute force: how many output places each spike touches
     one = activity[0][0].double()
     touched = torch.nn.functional.conv1d(
-        torch.nn.functional.pad(one.sum(1, keepdim=True), (2, 2), mode="circular"), torch.ones(1, 1, 5).double(), stride=2
+        torch.nn.functional.pad(one.sum(1, keepdim=True), (2, 2), mode="circular"),
+        torch.ones(1, 1, 5).double(), stride=2,
     ).sum((1, 2)) * 64  # fmt: skip
     two, three, four = (a[0].double().sum((1, 2)) for a in activity[1:])
     assert torch.allclose(acs, touched + two * 320 + three * (192 + 128) + four * 4)

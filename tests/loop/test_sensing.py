@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from ranvier.loop.sensing.policies import POLICIES, top
 
 
 def view(rows: int = 4, tick: int = 0, **changes: object) -> View:
-    fields = dict(
+    plain = View(
         tick=tick, speed=torch.linspace(0, 1, rows).double(), heading=torch.zeros(rows).double(),
         goal_bearing=torch.full((rows,), 0.8).double(), ranges=torch.full((rows, 120), 8.0).double(),
         known=torch.ones(rows, 120, dtype=torch.bool), std=None, age=torch.full((rows, 30), 10),
@@ -19,7 +21,7 @@ def view(rows: int = 4, tick: int = 0, **changes: object) -> View:
         clearance=torch.full((rows,), 3.0).double(), discount=torch.ones(rows, 30).double(),
         noise=torch.rand(rows, 30).double(),
     )  # fmt: skip
-    return View(**{**fields, **changes})  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(plain, **changes)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,19 @@ def stochastic_round(x: Tensor, bits: int, generator: torch.Generator | None = N
     return x + (rounded - x).detach()  # the gradient goes straight through
 
 
+class _RoundBoth(torch.autograd.Function):
+    """Rounds on the way there and rounds the gradient on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bits: int, generator: torch.Generator) -> Tensor:
+        ctx.bits, ctx.generator = bits, generator
+        return stochastic_round(x, bits, generator).clone()
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor, None, None]:
+        return stochastic_round(errors[0], ctx.bits, ctx.generator), None, None
+
+
 class QuantisedTraining:
     """Quantises weights, activations and gradients of a net inside a `with` block, with straight-through gradients."""
 
@@ -44,16 +57,11 @@ class QuantisedTraining:
         for module in self.net.modules():
             if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d):
                 self._hooks.append(module.register_forward_hook(self._activation))
-                self._hooks.append(module.register_full_backward_pre_hook(self._error))
         return self
 
     def _activation(self, module: nn.Module, args: object, output: Tensor) -> Tensor:
         del module, args
-        return stochastic_round(output, self.bits, self.generator)
-
-    def _error(self, module: nn.Module, errors: Any) -> Any:
-        del module
-        return tuple(None if g is None else stochastic_round(g, self.bits, self.generator) for g in errors)
+        return _RoundBoth.apply(output, self.bits, self.generator)
 
     def weights(self) -> None:
         """Round the weights themselves (after an optimiser step)."""
