@@ -28,7 +28,8 @@ def test_rewards_are_the_sum_of_their_terms() -> None:
     assert seen["sensed"].all() and seen["ranges"].shape == (120,)
     sectors = np.zeros(30, np.int8)
     sectors[:3] = 1
-    for tick in range(40):
+    ticks = 0
+    for ticks in range(1, 41):
         seen, reward, ended, cut, info = env.step(
             {"velocity": np.zeros(2, np.float32), "sectors": sectors, "gate": np.array([8.0])}
         )
