@@ -44,7 +44,7 @@ def test_a_chain_multiplies_its_gains(length: int) -> None:
 @pytest.mark.parametrize("beta", [0.25, 0.5])
 @pytest.mark.parametrize("drive", [3, 5])
 def test_three_tones(beta: float, drive: float) -> None:
-    """The impulses of a spike train are broad, but after the next neuron's charge they keep less of the high tone than a ReLU does.
+    """The impulses of a spike train are broad, but after the next neuron's charge they keep less of the high tone.
 
     For currents of a few times the threshold; a neuron driven much harder fires at almost every step, and then not.
     """
