@@ -9,7 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ranvier import bench, data, encode, errors, infer, layers, measure, models, neurons, ops, surrogates, train
+    from ranvier import (
+        bench,
+        circuits,
+        claims,
+        data,
+        diffusion,
+        encode,
+        errors,
+        infer,
+        layers,
+        loop,
+        measure,
+        models,
+        neurons,
+        ops,
+        optim,
+        surrogates,
+        train,
+    )
     from ranvier.errors import RanvierError
     from ranvier.layers import compact_spikes, recompute
     from ranvier.models import create_model, list_models
@@ -19,8 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
-    "bench", "data", "encode", "errors", "infer", "layers", "measure", "models", "neurons", "ops", "optim",
-    "surrogates", "train",
+    "bench", "circuits", "claims", "data", "diffusion", "encode", "errors", "infer", "layers", "loop", "measure", "models",
+    "neurons", "ops", "optim", "surrogates", "train",
 )  # fmt: skip
 _NAMES = {
     "RanvierError": "ranvier.errors",
@@ -36,9 +54,9 @@ _NAMES = {
 }
 
 __all__ = [
-    "Memory", "Packed", "RanvierError", "bench", "carry", "compact_spikes", "create_model", "data", "encode",
-    "errors", "infer", "layers", "list_models", "measure", "models", "neurons", "ops", "optim", "pack", "recompute",
-    "stream", "surrogates", "train",
+    "Memory", "Packed", "RanvierError", "bench", "carry", "circuits", "claims", "compact_spikes",
+    "create_model", "data", "diffusion", "encode", "errors", "infer", "layers", "list_models", "loop", "measure", "models",
+    "neurons", "ops", "optim", "pack", "recompute", "stream", "surrogates", "train",
 ]  # fmt: skip
 
 

@@ -105,7 +105,8 @@ def test_gains_are_constants_to_the_gradient_unless_asked() -> None:
     assert not torch.allclose(*gradients)
     neuron = GainLIF(tau_gain=3.0, tau_rate=2.0, learn=True)
     neuron(torch.rand(10, 2, 4) * 3).sum().backward()
-    assert all(p.grad is not None and float(p.grad.abs()) > 0 for p in (neuron.alpha, neuron.gamma, neuron.tau_gain))
+    learned = (neuron.alpha, neuron.gamma, neuron.tau_gain)
+    assert all(p.grad is not None and float(p.grad.abs()) > 0 for p in learned)
     assert len(list(neuron.parameters())) == 3
     torch.testing.assert_close(neuron(x.float()), GainLIF(tau_gain=3.0, tau_rate=2.0)(x.float()))
 
@@ -142,7 +143,8 @@ def test_models_take_it_by_name() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [{"alpha": -1.0}, {"gamma": -0.1}, {"tau_gain": 0}, {"tau_gain": math.nan}, {"tau_rate": 0}, {"rate_scale": 0.0},
-     {"limits": (0.0, 1.0)}, {"limits": (2.0, 1.0)}, {"gain": 9.0}, {"gain": -1.0}, {"rule": "best"}, {"mode": "x"}, {"share": True},
+     {"limits": (0.0, 1.0)}, {"limits": (2.0, 1.0)}, {"gain": 9.0}, {"gain": -1.0}, {"rule": "best"}, {"mode": "x"},
+     {"share": True},
      {"neuron": "psn", "steps": 4}],
 )  # fmt: skip
 def test_bad_arguments_are_named(arguments: dict[str, object]) -> None:

@@ -105,7 +105,8 @@ class LSQReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_compiling() and not bool(self.scale.detach() > 0):
-            raise ArgumentError(f"scale: the step of an LSQ activation must stay positive, got {float(self.scale.detach()):g}")
+            got = float(self.scale.detach())
+            raise ArgumentError(f"scale: the step of an LSQ activation must stay positive, got {got:g}")
         out: Tensor = _LSQ.apply(x, self.scale, self.levels)  # pyright: ignore[reportAssignmentType]
         return out
 
