@@ -209,6 +209,8 @@ def test_preparing_a_net() -> None:
     torch.testing.assert_close(model[0].quantizer.alpha, torch.full((2,), 1.0))
     with pytest.raises(ArgumentError, match="quantised layers already"):
         prepare_qat(model)
+    with pytest.raises(ArgumentError, match="no convolution or linear layer"):
+        prepare_qat(nn.Sequential(nn.ReLU()))
     with pytest.raises(ArgumentError, match="no layer 'stem' to leave alone"):
         prepare_qat(net(), skip=("stem",))
 

@@ -45,3 +45,15 @@ def test_listing_by_pattern_and_family() -> None:
     assert list_models("sdt_8_*") == ["sdt_8_384", "sdt_8_512", "sdt_8_768"]
     assert {"qkformer", "qkformer_10_384"} <= set(list_models(family="qkformer"))
     assert all(name.startswith("qkformer") for name in list_models(family="qkformer"))
+
+
+def test_any_model_takes_bits() -> None:
+    from ranvier.layers.quant import quantized_layers
+
+    model = create_model("spikformer", img_size=8, in_channels=1, bits=4)
+    assert len(quantized_layers(model)) == 18 and model.config["args"]["bits"] == 4
+    again = create_model(model.config["name"], **model.config["args"])
+    again.load_state_dict(model.state_dict())
+    assert not quantized_layers(create_model("spikformer", img_size=8, bits=None))
+    with pytest.raises(ArgumentError, match="bits must be"):
+        create_model("spiking_mlp", bits=9)

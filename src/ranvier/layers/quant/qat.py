@@ -32,13 +32,16 @@ def prepare_qat(
         skip_first_last: leave the first and the last of them alone (the publication quantises both).
         options: of `LSQ`, such as `safe=False`.
 
-    Returns `model`. Raises `ArgumentError` for a pattern that fits no layer, or a model that is quantised already.
+    Returns `model`. Raises `ArgumentError` for a pattern that fits no layer, and for a model that is quantised already or
+    has nothing to quantise.
     """
     level_range(bits)
     if any(isinstance(module, QuantSynapse) for module in model.modules()):
         raise ArgumentError("model: it has quantised layers already; use set_bits to change their bits")
     layers = [(name, module) for name, module in model.named_modules() if type(module) in _QUANTISED]
     names = [name for name, _ in layers]
+    if not names:
+        raise ArgumentError(f"model: {type(model).__name__} has no convolution or linear layer to quantise")
     for pattern in (skip,) if isinstance(skip, str) else skip:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ArgumentError(f"skip: no layer {pattern!r} to leave alone{nearest(pattern, names)}")
