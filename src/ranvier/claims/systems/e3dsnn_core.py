@@ -19,6 +19,7 @@ def run(trial: Trial) -> dict[str, Outcome]:
 
     from ranvier.ops.sparse_conv import kernel_map, sparse_conv
 
+    torch.set_num_threads(1)  # the runner sets it back
     side, channels = trial.settings["side"], trial.settings["channels"]
     torch.manual_seed(trial.seed)
     weight = torch.randn(27, channels, channels, requires_grad=True)

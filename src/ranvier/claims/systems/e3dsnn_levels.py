@@ -23,6 +23,7 @@ def run(trial: Trial) -> Outcome:
     from ranvier.claims.solids import accuracy, small_net, train
 
     assert trial.arm is not None
+    torch.set_num_threads(1)  # so small a net gains nothing from more; the runner sets it back
     neuron = dict(trial.arm.settings)
     metrics: dict[str, float] = {}
     for name in SETS:

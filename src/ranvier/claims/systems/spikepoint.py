@@ -19,6 +19,7 @@ def run(trial: Trial) -> Outcome:
     from ranvier.data import load
 
     assert trial.arm is not None
+    torch.set_num_threads(1)  # so small a net gains nothing from more; the runner sets it back
     s, arm = trial.settings, dict(trial.arm.settings)
     no_time = arm.pop("no_time", False)
     images = load("mnist", train_size=s["actions"], test_size=s["tests"])
