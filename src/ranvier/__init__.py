@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
-    "bench", "circuits", "claims", "data", "diffusion", "encode", "errors", "infer", "layers", "loop", "measure", "models",
-    "neurons", "ops", "optim", "surrogates", "train",
+    "bench", "circuits", "claims", "data", "diffusion", "encode", "errors", "infer", "layers", "loop", "measure",
+    "models", "neurons", "ops", "optim", "surrogates", "train",
 )  # fmt: skip
 _NAMES = {
     "RanvierError": "ranvier.errors",
@@ -55,8 +55,8 @@ _NAMES = {
 
 __all__ = [
     "Memory", "Packed", "RanvierError", "bench", "carry", "circuits", "claims", "compact_spikes",
-    "create_model", "data", "diffusion", "encode", "errors", "infer", "layers", "list_models", "loop", "measure", "models",
-    "neurons", "ops", "optim", "pack", "recompute", "stream", "surrogates", "train",
+    "create_model", "data", "diffusion", "encode", "errors", "infer", "layers", "list_models", "loop", "measure",
+    "models", "neurons", "ops", "optim", "pack", "recompute", "stream", "surrogates", "train",
 ]  # fmt: skip
 
 
