@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from ranvier.errors import ArgumentError, DataError, ShapeError
+from ranvier.measure import count
 from ranvier.models import create_model
 from ranvier.models.spikepoint import CodeLookup, LinearNorm, ResF
-from ranvier.models.spikepoint.blocks import PLIF, pack_bits
+from ranvier.models.spikepoint.blocks import PLIF, pack_bits, unpack_bits
 from ranvier.models.spikepoint.net import rate_bias
 from ranvier.neurons import NeuronFactory, build
 from ranvier.surrogates import Atan
@@ -175,3 +176,14 @@ def test_bad_clouds() -> None:
         create_model("spikepoint_small", widths=(8, 8))
     with pytest.raises(ArgumentError, match="pool"):
         create_model("spikepoint_small", pool="mean")
+
+
+def test_the_meter_sees_the_layers_that_are_looked_up() -> None:
+    model = create_model("spikepoint_small", **{**SMALL, "encoder": "deterministic_rate"})
+    clouds = torch.rand(4, 40, 3)
+    settled(model, clouds)
+    rows = {row.module: row for row in count(model, clouds).rows}
+    assert rows["local.enter.linear"].input_class == rows["centroid.linear"].input_class == "binary"
+    assert rows["local.enter.linear"].macs_dense == 5 * 20 * 5 * 6 * 8  # steps, groups, neighbours, channels
+    codes = torch.randint(0, 64, (3, 4))
+    assert torch.equal(pack_bits(unpack_bits(codes, 6, torch.float32)), codes)

