@@ -17,6 +17,7 @@ from ranvier.state import State, Stateful
 DelayType = Literal["synaptic", "axonal", "dendritic"]
 Backend = Literal["auto", "conv", "fft", "gather", "scatter"]
 BACKENDS = ("auto", "conv", "fft", "gather", "scatter")
+RARE = 0.04  # share of inputs that are not zero below which scattering them beats gathering (benchmarks/delays.py)
 SLACK = 1.0  # steps that an update may leave the buffer by; the next forward pass puts such delays back on its border
 
 
@@ -195,7 +196,8 @@ class DelayLinear(Stateful):
             if state is None:  # a stream of gradients keeps inputs, so that they meet the weights of today
                 pending = False
             return execute.dense(x, self._taps(), self._fitting(x, state), pending, self._method, self.groups)
-        scatters = pending or (self.backend == "scatter" and state is None)
+        rare = self.backend == "auto" and not carried and int(x.count_nonzero()) < RARE * x.numel()
+        scatters = pending or rare or (self.backend == "scatter" and state is None)
         tables = self._tables(by_input=scatters, keep=carried and state is not None)
         state = self._fitting(x, state)
         return (execute.scattered if scatters else execute.gathered)(x, state, tables)
