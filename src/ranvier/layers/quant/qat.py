@@ -32,8 +32,8 @@ def prepare_qat(
         skip_first_last: leave the first and the last of them alone (the publication quantises both).
         options: of `LSQ`, such as `safe=False`.
 
-    Returns `model`. Raises `ArgumentError` for a pattern that fits no layer, and for a model that is quantised already or
-    has nothing to quantise.
+    Returns `model`. Raises `ArgumentError` for a pattern that fits no layer, and for a model that is quantised already
+    or has nothing to quantise.
     """
     level_range(bits)
     if any(isinstance(module, QuantSynapse) for module in model.modules()):
