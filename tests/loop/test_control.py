@@ -149,3 +149,19 @@ def test_mujoco_falls_and_makes_events() -> None:
         state, window = env.step(torch.zeros(1))
     assert window is not None and window.counts.shape == (20, 1, 2, 64, 64) and window.total.item() > 0
     assert state[0, 2] > 0.1
+
+
+def test_a_spiking_controller_learns_from_the_teacher_and_its_work_is_booked() -> None:
+    from ranvier.loop import LidarNav2D, PersistenceMap, Priority, SenseActLoop, SpikingController
+    from ranvier.loop.control import imitate
+    from ranvier.loop.predict.training import drive
+
+    torch.manual_seed(0)
+    images = 1 / drive(8, 60, windows=1).truth.flatten(0, 1)
+    controller = SpikingController()
+    assert imitate(controller, images, steps=120, batch=64) > 0.4
+    loop = SenseActLoop(
+        LidarNav2D(2, max_ticks=40), None, PersistenceMap(), Priority(6, True), controller, strict=True
+    )  # fmt: skip
+    report = loop.run(2)
+    assert report.energy()["network"] > 0 and report.episodes[0].path_length > 1.0

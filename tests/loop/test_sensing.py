@@ -111,3 +111,16 @@ def test_a_learned_policy_starts_as_priority_and_learns() -> None:
     history = reinforce(policy, rollout, 40, budget=0.05, lr=0.05)
     assert history[-1]["multiplier"] > 0 and policy.net.direct.item() != start
     assert sum(h["return"] for h in history[-8:]) > sum(h["return"] for h in history[:8])
+
+
+def test_a_policy_is_trained_on_the_task() -> None:
+    from ranvier.loop import GapFollow, LidarNav2D, PersistenceMap, SenseActLoop
+    from ranvier.loop.sensing import task_rollout
+
+    policy = LearnedSectors(3, gate=True)
+    loop = SenseActLoop(LidarNav2D(6, max_ticks=20), None, PersistenceMap(), policy, GapFollow(), strict=True)
+    history = reinforce(policy, task_rollout(loop, 6, 10_000), 2, budget=0.01)
+    assert history[1]["multiplier"] > history[0]["multiplier"] > 0
+    assert not policy.explore
+    with pytest.raises(ArgumentError, match="batch"):
+        task_rollout(loop, 7, 0)

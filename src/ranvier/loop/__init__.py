@@ -6,7 +6,7 @@ After Trivedi et al., "Intelligent Sensing-to-Action for Robust Autonomy at the 
 from __future__ import annotations
 
 from ranvier.loop.clock import Clock, EventQueue, Outcome, Process
-from ranvier.loop.control import GapFollow, SpectralKoopman, lqr
+from ranvier.loop.control import GapFollow, SpectralKoopman, SpikingController, lqr
 from ranvier.loop.costs import EnergyModel, LatencyModel
 from ranvier.loop.engine import Loop, SenseActLoop, Sensors, Tick
 from ranvier.loop.envs import EventControl, LidarNav2D, LTIPlant
@@ -33,6 +33,7 @@ __all__ = [
     "EventTriggered", "FallbackFSM", "FedAvg", "FullScan", "GapFollow", "Incident", "InfoGain", "LTIPlant",
     "LatencyModel", "LearnedSectors", "Ledger", "LidarBeams", "LidarNav2D", "LikelihoodRegret", "Loop", "Message",
     "Outcome", "PersistenceMap", "Priority", "Process", "RandomSectors", "Report", "ResidualScore", "RingDVS",
-    "Rotating", "SectorAuction", "SenseActLoop", "Sensors", "SpectralKoopman", "SpikingRadialMAE", "StageFault", "Tick",
+    "Rotating", "SectorAuction", "SenseActLoop", "Sensors", "SpectralKoopman", "SpikingController",
+    "SpikingRadialMAE", "StageFault", "Tick",
     "TrustMonitor", "faults", "lqr", "radial_mask",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ranvier.errors import ConfigError, RanvierError, nearest
 from ranvier.loop.control.gap_follow import GapFollow
+from ranvier.loop.control.spiking_controller import SpikingController
 from ranvier.loop.costs import EnergyModel, LatencyModel
 from ranvier.loop.engine import SenseActLoop, Sensors
 from ranvier.loop.envs.lidar_nav import LidarNav2D
@@ -67,9 +68,9 @@ class CommsConfig(_Strict):
 class LoopConfig(_Strict):
     """Everything that a run depends on.
 
-    `predictor`: "persistence", "none", "spiking" (shipped weights) or a path to a .safetensors file.
-    `policy`: "full", "priority:3", "info_gain:3", ... with `policy_args` for the rest. `monitor`: null or the name of a
-    score.
+    `predictor`: "persistence", "none", "spiking" (shipped weights) or a path to a .safetensors file. `controller`:
+    "gap", or the .safetensors file of a `SpikingController`. `policy`: "full", "priority:3", "info_gain:3", ... with
+    `policy_args` for the rest. `monitor`: null or the name of a score.
     """
 
     env: Literal["lidar-nav"] = "lidar-nav"
@@ -81,6 +82,7 @@ class LoopConfig(_Strict):
     noise_seed: int = Field(default=0, ge=0)
     predictor: str = "persistence"
     predictor_args: dict[str, Any] = Field(default_factory=dict)
+    controller: str = "gap"
     policy: str = "priority:6"
     gate: bool = True
     policy_args: dict[str, Any] = Field(default_factory=dict)
@@ -113,7 +115,7 @@ class LoopConfig(_Strict):
         monitor = None
         if self.monitor is not None:
             monitor = calibrate(
-                self._predictor(), self._policy(), GapFollow(), self.monitor, self.monitor_worlds, **options
+                self._predictor(), self._policy(), self._controller(), self.monitor, self.monitor_worlds, **options
             )
         comms = None
         if self.comms is not None:
@@ -130,7 +132,7 @@ class LoopConfig(_Strict):
             raise ConfigError(f"faults: {error}") from error
         return SenseActLoop(
             LidarNav2D(min(self.batch, self.worlds), self.agents, max_ticks=self.max_ticks), Sensors.default(faults),
-            self._predictor(), self._policy(), GapFollow(), monitor, comms, stage_faults=stage_faults,
+            self._predictor(), self._policy(), self._controller(), monitor, comms, stage_faults=stage_faults,
             strict=self.strict, energy_weight=self.energy_weight, **options,
         )  # fmt: skip
 
@@ -147,6 +149,13 @@ class LoopConfig(_Strict):
         if name not in POLICIES:
             raise ConfigError(f"policy: unknown {name!r}{nearest(name, [*POLICIES, 'learned'])}")
         return build_policy(self.policy, gate=self.gate, **self.policy_args)
+
+    def _controller(self) -> Any:
+        if self.controller == "gap":
+            return GapFollow()
+        if self.controller.endswith(".safetensors"):
+            return SpikingController.load(self.controller)
+        raise ConfigError(f"controller: unknown {self.controller!r}; expected 'gap' or a .safetensors file")
 
     def _predictor(self) -> Any:
         if self.predictor == "persistence":

@@ -345,6 +345,9 @@ class SenseActLoop:
              radio_us: Tensor, late: Tensor, command: Command) -> None:  # fmt: skip
         """Book energy and time, and let the command take effect when its cycle is through."""
         latency, energy, active = self.latency, self.energy, self.env.active
+        if command.work is not None:
+            own = command.work
+            work = Work(*(a + b.nan_to_num(0.0) for a, b in zip(work.parts, own.parts, strict=True)))
         beams = decision.sectors.sum(1) * PER_SECTOR
         sensed_us = latency.beams(beams) + int(latency.camera_us)
         computed_us = torch.where(ready, latency.compute(work.acs + work.macs), 0)

@@ -154,11 +154,10 @@ def _tensors(value: Any) -> list[tuple[str, Tensor]]:
     if isinstance(value, tuple):
         return [pair for part in value for pair in _tensors(part)]
     if dataclasses.is_dataclass(value):
-        return [
-            (field.name, entry)
-            for field in dataclasses.fields(value)
-            if isinstance(entry := getattr(value, field.name), Tensor)
-        ]
+        found: list[tuple[str, Tensor]] = []
+        for field in dataclasses.fields(value):
+            found += [(name or field.name, entry) for name, entry in _tensors(getattr(value, field.name))]
+        return found
     return []
 
 
@@ -178,12 +177,11 @@ def _map(function: Callable[..., Tensor], value: Any, *others: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_map(function, *parts) for parts in zip(value, *others, strict=True))
     if dataclasses.is_dataclass(value):
-        changed = {
-            field.name: function(entry, *(getattr(other, field.name) for other in others))
-            for field in dataclasses.fields(value)
-            if isinstance(entry := getattr(value, field.name), Tensor)
-            and all(isinstance(getattr(other, field.name), Tensor) for other in others)
-        }
+        changed: dict[str, Any] = {}
+        for field in dataclasses.fields(value):
+            entries = [getattr(part, field.name) for part in (value, *others)]
+            if all(e is not None and type(e) is type(entries[0]) for e in entries):
+                changed[field.name] = _map(function, *entries)
         return dataclasses.replace(cast("Any", value), **changed)
     return value
 

@@ -10,16 +10,19 @@ from torch import Tensor
 
 from ranvier.errors import ArgumentError
 from ranvier.loop.envs.geometry import ANGLES, BEAMS, STEP
+from ranvier.loop.predict.persistence import Work
 from ranvier.ops.backend import use_kernels
 
 
 @dataclass
 class Command:
-    """A velocity `[N, 2]` m/s, its heading `[N]`, and the free distance along it `[N]` in metres."""
+    """A velocity `[N, 2]` m/s, its heading `[N]`, the free distance along it `[N]` in metres, and what it cost to find
+    (None: nothing that is counted)."""
 
     velocity: Tensor
     heading: Tensor
     clearance: Tensor
+    work: Work | None = None
 
 
 class GapFollow:

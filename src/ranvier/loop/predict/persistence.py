@@ -46,6 +46,11 @@ class Work:
     macs: Tensor
     spikes: Tensor
 
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The three of them."""
+        return self.acs, self.macs, self.spikes
+
     @classmethod
     def none(cls, rows: int) -> Work:
         """No arithmetic that is counted."""

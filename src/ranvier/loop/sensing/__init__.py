@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranvier.loop.sensing.learned import LearnedSectors, reinforce
+from ranvier.loop.sensing.learned import LearnedSectors, reinforce, task_rollout
 from ranvier.loop.sensing.policies import (
     Decision,
     DutyCycle,
@@ -20,5 +20,5 @@ from ranvier.loop.sensing.policies import (
 
 __all__ = [
     "Decision", "DutyCycle", "EventTriggered", "FullScan", "InfoGain", "LearnedSectors", "Policy", "Priority",
-    "RandomSectors", "Rotating", "View", "build", "priority", "reinforce",
+    "RandomSectors", "Rotating", "View", "build", "priority", "reinforce", "task_rollout",
 ]  # fmt: skip

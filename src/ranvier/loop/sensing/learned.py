@@ -114,6 +114,26 @@ class LearnedSectors(nn.Module, _Gated):
         return (F.log_softmax(logits, -1) * torch.stack(self.chosen)).sum(-1)
 
 
+def task_rollout(loop: Any, episodes: int, seed: int) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """Rollouts for `reinforce`: step number to return (without its energy term) and energy share of one batch.
+
+    Args:
+        loop: a `SenseActLoop` with the policy that is trained.
+        episodes: worlds a step, at most those of one batch; `seed`: of the first world (training worlds).
+    """
+    if episodes > loop.env.num_worlds:
+        raise ArgumentError(f"episodes must fit one batch of {loop.env.num_worlds} worlds, got {episodes}")
+
+    def rollout(step: int) -> tuple[Tensor, Tensor]:
+        report = loop.run(episodes, seed + step * episodes, noise_seed=step)
+        full = report.full_nj_per_tick
+        value = [e.episode_return(0.0, full) for e in report.episodes]
+        energy = [sum(e.energy_nj.values()) / (full * max(e.ticks, 1)) for e in report.episodes]
+        return torch.tensor(value, dtype=torch.float64), torch.tensor(energy, dtype=torch.float64)
+
+    return rollout
+
+
 def reinforce(
     policy: LearnedSectors, rollout: Callable[[int], tuple[Tensor, Tensor]], steps: int, *, budget: float,
     lr: float = 1e-2, dual_lr: float = 0.5, say: Callable[[str], None] | None = None,
