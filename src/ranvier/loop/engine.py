@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,48 +17,15 @@ from ranvier.loop.envs.geometry import BEAMS, PER_SECTOR, SECTORS
 from ranvier.loop.envs.lidar_nav import LidarNav2D
 from ranvier.loop.guard import Guard, StageFault
 from ranvier.loop.ledger import Ledger
-from ranvier.loop.predict.persistence import UNKNOWN_RANGE, Belief, Work
+from ranvier.loop.predict.persistence import Belief, Work
 from ranvier.loop.randomness import Randomness
 from ranvier.loop.report import Episode, Report
 from ranvier.loop.sensing.policies import Decision, View
-from ranvier.loop.sensors.faults import Fault
-from ranvier.loop.sensors.lidar import LidarBeams, Scan
-from ranvier.loop.sensors.ring import RingDVS, RingEvents
+from ranvier.loop.sensors.lidar import Scan
+from ranvier.loop.sensors.ring import RingEvents
+from ranvier.loop.tick import Sensors, Tick, ignorance, measured
 from ranvier.loop.timing import Cycles
 from ranvier.loop.trust.verdict import MODES, NOMINAL, Observation, Verdict
-
-
-@dataclass
-class Sensors:
-    """The sensors of an agent, and their faults."""
-
-    lidar: LidarBeams
-    ring: RingDVS
-    faults: Sequence[Fault] = ()
-
-    @classmethod
-    def default(cls, faults: Sequence[Fault] = ()) -> Sensors:
-        """LiDAR and ring as published."""
-        return cls(LidarBeams(), RingDVS(), tuple(faults))
-
-
-@dataclass
-class Tick:
-    """Everything about one tick, for observers (recording, live view, training logs). Rows first."""
-
-    time_us: int
-    ready: Tensor
-    decision: Decision
-    raw: Scan
-    scan: Scan
-    ring: RingEvents
-    predicted: Belief
-    belief: Belief
-    command: Command
-    verdict: Verdict
-    truth: Tensor
-    position: Tensor
-    ring_expected: Tensor
 
 
 class SenseActLoop:
@@ -415,23 +380,6 @@ class SenseActLoop:
                 )
             )  # fmt: skip
         return found
-
-
-def ignorance(rows: int) -> Belief:
-    """A belief that knows nothing."""
-    return Belief(
-        torch.full((rows, BEAMS), UNKNOWN_RANGE, dtype=torch.float64), torch.zeros(rows, BEAMS, dtype=torch.bool),
-        torch.full((rows, BEAMS), math.inf, dtype=torch.float64),
-    )  # fmt: skip
-
-
-def measured(scan: Scan) -> Belief:
-    """A belief that knows what was just measured, and nothing else."""
-    belief = ignorance(len(scan.ranges))
-    return Belief(
-        torch.where(scan.sensed, scan.ranges, belief.ranges), scan.sensed,
-        torch.where(scan.sensed, 0.0, belief.age_s),
-    )  # fmt: skip
 
 
 Loop = SenseActLoop
