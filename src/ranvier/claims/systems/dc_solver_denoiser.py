@@ -44,6 +44,7 @@ def run(trial: Trial) -> dict[str, Outcome]:
     """Train the nets of the scale, then every sampler on each of them."""
     import torch
 
+    torch.set_num_threads(1)  # small nets on small images; the runner sets it back
     with _scratch() as folder:
         classifier, real = _classifier(trial, folder)
         metrics: dict[str, dict[str, float]] = {arm.name: {} for arm in trial.arms}
@@ -80,7 +81,7 @@ def _fit(trial: Trial, folder: Any, name: str, model: Mapping[str, Any], train: 
     recipe = parse_recipe({
         "name": name, "seed": trial.seed, "model": dict(model),
         "data": {"batch_size": 64, "validation": 0.1, **trial.settings["data"]},
-        "train": {"threads": trial.threads, "accelerator": "cpu", **train},
+        "train": {"threads": 1, "accelerator": "cpu", **train},
     })  # fmt: skip
     fit(recipe, folder / name, progress=False)
     return load_run(folder / name)[0]

@@ -32,6 +32,7 @@ def regression(trial: Trial) -> dict[str, Outcome]:
         time_grid,
     )
 
+    torch.set_num_threads(1)  # tiny tensors; the runner sets it back
     whole = _field(trial.seed)
     part = whole.part([0, 1])
     generator = torch.Generator().manual_seed(2000 + trial.seed)
@@ -62,6 +63,7 @@ def coarse(trial: Trial) -> dict[str, Outcome]:
 
     from ranvier.diffusion import Guided, reference_trajectory, sample_ode, search_compensation_ratios, time_grid
 
+    torch.set_num_threads(1)
     whole = _field(trial.seed)
     field = Guided(whole.part([0, 1]), whole, 1.5)
     generator = torch.Generator().manual_seed(3000 + trial.seed)
