@@ -21,8 +21,8 @@ def as_batch(x: list[float]) -> torch.Tensor:
     return torch.tensor(x, dtype=torch.float32).unsqueeze(1)
 
 
-def test_registry_holds_the_four_encoders() -> None:
-    assert sorted(ENCODERS) == ["direct", "phase", "rate", "ttfs"]
+def test_registry_holds_the_encoders() -> None:
+    assert sorted(ENCODERS) == ["deterministic_rate", "direct", "phase", "rate", "ttfs"]
     assert {name: ENCODERS[name].name for name in ENCODERS} == {name: name for name in ENCODERS}
 
 

@@ -21,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "qkformer": {"embed_dim": 32, "depth": 4, "num_heads": 2},
     "maxformer": {"embed_dim": 32, "num_heads": 2},
     "msresnet": {"widths": (8, 8, 16)},
-    "metaspikeformer": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2},
+    "metaspikeformer": {"embed": (8, 16, 16, 32), "depth": 4, "num_heads": 2},
     "qsd": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2, "layer_scale": 0.5},
     "mlp": {"hidden": (24, 16)},
     "qcfs": {"img_size": 32, "width": 1 / 16, "hidden": 16, "levels": 64, "start": 1.0},
