@@ -13,7 +13,14 @@ from torch import Tensor
 from ranvier.measure.fan import fan_map
 
 OpKind = Literal[
-    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul",
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "matmul",
     "sparse_conv",
 ]
 
