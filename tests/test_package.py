@@ -45,7 +45,25 @@ def test_import_is_light() -> None:
     assert [m for m in runs[0][1] if m not in before] == []
 
 
-@pytest.mark.parametrize("room", ["neurons", "layers", "encode", "models", "data", "measure", "train", "bench"])
+@pytest.mark.parametrize(
+    "room",
+    [
+        "neurons",
+        "layers",
+        "encode",
+        "models",
+        "data",
+        "measure",
+        "train",
+        "bench",
+        "circuits",
+        "claims",
+        "diffusion",
+        "infer",
+        "loop",
+        "optim",
+    ],
+)
 def test_a_room_imports_without_the_optional_packages(room: str) -> None:
     """What is an extra stays an extra: a room loads where only torch, numpy, numba and safetensors are installed."""
     blocked = [m for m in HEAVY if m not in ("numba", "scipy", "triton._C", "pydantic", "yaml")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from ranvier.bench import claim_charts
 from ranvier.bench.report import site_environment
 from ranvier.bench.result import write_text
-from ranvier.claims.record import ArmRecord, ClaimResult, Machine, MetricRecord, read_result
+from ranvier.claims.record import ArmRecord, Machine, MetricRecord, read_result
 from ranvier.claims.spread import Spread
 from ranvier.errors import DataError
 
@@ -61,9 +61,3 @@ def machine_line(machine: Machine) -> str:
         f"{machine.processor}, {machine.cores} cores, {machine.threads} {threads} a trial; Ranvier {machine.ranvier}, "
         f"PyTorch {machine.torch}, Python {machine.python}, {machine.platform}"
     )
-
-
-def summary_line(result: ClaimResult) -> str:
-    """Verdict, scale and seeds in a line."""
-    seeds = "seed" if len(result.seeds) == 1 else "seeds"
-    return f"{result.verdict} ({result.scale}, {len(result.seeds)} {seeds})"

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
-from ranvier.errors import DataError
+from ranvier.train.records import Record, read_record
 
 RESULT_SCHEMA_VERSION = 1
 """Raised whenever a field changes its meaning; it is part of every cell's hash, so old results are never mixed in."""
@@ -24,12 +24,6 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 RasterRow = Annotated[str, StringConstraints(pattern=r"^[0-9]*$", max_length=MAX_RASTER_NEURONS)]
-
-
-class Record(BaseModel):
-    """A part of the result file: unknown keys are an error, numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class SuiteRef(Record):
@@ -264,26 +258,9 @@ def write_result(path: Path, result: Result) -> None:
 
 def read_result(path: str | Path) -> Result:
     """Read and validate one result file; `DataError` says what is wrong with it and where."""
-    return Result.model_validate(_read(Path(path), Result))
+    return read_record(Path(path), Result, "result file", _MAX_FILE_BYTES)
 
 
 def read_failure(path: str | Path) -> Failure:
     """Read and validate one record of a failed cell."""
-    return Failure.model_validate(_read(Path(path), Failure))
-
-
-def _read(path: Path, kind: type[Record]) -> Any:
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise DataError(f"{path}: too large for a result file (limit {_MAX_FILE_BYTES} bytes)")
-        document = json.loads(path.read_text(encoding="utf-8"))
-        kind.model_validate(document)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise DataError(f"{path}: not a valid result file: {where}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON document ({error})") from error
-    return document
+    return read_record(Path(path), Failure, "result file", _MAX_FILE_BYTES)

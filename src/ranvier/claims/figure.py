@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: points `(x, mean, sd)`; `sd` is 0 where there is none. `band=False` draws only the mean."""
+    """One curve: points `(x, mean, sd)`; `sd` is 0 where there is none."""
 
     label: str
     points: tuple[tuple[float, float, float], ...]

@@ -7,22 +7,17 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from ranvier.claims.claim import Arm, Claim, Outcome
-from ranvier.errors import DataError
 from ranvier.train.files import explained, write_json
+from ranvier.train.records import Record, read_record
 
 SCHEMA_VERSION = 1
 _MAX_FILE_BYTES = 32 * 2**20
+_WHAT = "file of a claim"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Record(BaseModel):
-    """A part of a file: unknown keys are an error, numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Machine(Record):
@@ -151,31 +146,14 @@ def write_trial(path: Path, record: TrialRecord) -> None:
 
 def read_trial(path: Path) -> TrialRecord:
     """Read and validate one trial; `DataError` says what is wrong with it."""
-    return TrialRecord.model_validate(_document(path, TrialRecord))
+    return read_record(path, TrialRecord, _WHAT, _MAX_FILE_BYTES)
 
 
 def read_result(path: str | Path) -> ClaimResult:
     """Read and validate a claim's `result.json`; `DataError` says what is wrong with it."""
-    return ClaimResult.model_validate(_document(Path(path), ClaimResult))
+    return read_record(Path(path), ClaimResult, _WHAT, _MAX_FILE_BYTES)
 
 
 def outcome_of(record: TrialRecord) -> Outcome:
     """The stored trial as an `Outcome`."""
     return Outcome(record.metrics, record.curves, record.notes)
-
-
-def _document(path: Path, kind: type[Record]) -> Any:
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise DataError(f"{path}: too large for a file of a claim (limit {_MAX_FILE_BYTES} bytes)")
-        document = json.loads(path.read_text(encoding="utf-8"))
-        kind.model_validate(document)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise DataError(f"{path}: not a valid file of a claim: {where}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON document ({error})") from error
-    return document

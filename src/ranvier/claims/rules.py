@@ -64,6 +64,21 @@ def verdict_of(difference: Spread, margin: float = 0.0, exact: bool = False) -> 
     return "fails" if difference.mean + error < margin else "undecided"
 
 
+def _limits(at_least: float | None, at_most: float | None) -> str:
+    low = f" ≥ {at_least:g}" if at_least is not None else ""
+    high = f" ≤ {at_most:g}" if at_most is not None else ""
+    return f"{low}{' and' if low and high else ''}{high}"
+
+
+def _within(values: list[float], at_least: float | None, at_most: float | None, exact: bool) -> Holds:
+    said: list[Holds] = []
+    if at_least is not None:
+        said.append(verdict_of(Spread.of([v - at_least for v in values]), exact=exact))
+    if at_most is not None:
+        said.append(verdict_of(Spread.of([at_most - v for v in values]), exact=exact))
+    return _all(said)
+
+
 @dataclass(frozen=True)
 class Order:
     """`metric` rises from arm to arm, each step by more than `margin` and its standard error over paired seeds.
@@ -113,9 +128,7 @@ class Bound:
     essential: bool = True
 
     def text(self) -> str:
-        low = f" ≥ {self.at_least:g}" if self.at_least is not None else ""
-        high = f" ≤ {self.at_most:g}" if self.at_most is not None else ""
-        return f"{self.metric} of {self.arm}{low}{' and' if low and high else ''}{high}"
+        return f"{self.metric} of {self.arm}{_limits(self.at_least, self.at_most)}"
 
     def check(self, arms: Set[str], metrics: Set[str]) -> None:
         _known(self.metric, metrics, "metric")
@@ -125,12 +138,8 @@ class Bound:
 
     def decide(self, table: Table) -> Finding:
         values = table.values(self.metric, self.arm)
-        said: list[Holds] = []
-        if self.at_least is not None:
-            said.append(verdict_of(Spread.of([v - self.at_least for v in values]), exact=self.exact))
-        if self.at_most is not None:
-            said.append(verdict_of(Spread.of([self.at_most - v for v in values]), exact=self.exact))
-        return Finding(self.text(), _all(said), f"{self.arm}: {Spread.of(values)}", self.essential)
+        holds = _within(values, self.at_least, self.at_most, self.exact)
+        return Finding(self.text(), holds, f"{self.arm}: {Spread.of(values)}", self.essential)
 
 
 @dataclass(frozen=True)
@@ -177,9 +186,7 @@ class Ratio:
     essential: bool = True
 
     def text(self) -> str:
-        low = f" ≥ {self.at_least:g}" if self.at_least is not None else ""
-        high = f" ≤ {self.at_most:g}" if self.at_most is not None else ""
-        return f"{self.metric} of {self.arm} over {self.other}{low}{' and' if low and high else ''}{high}"
+        return f"{self.metric} of {self.arm} over {self.other}{_limits(self.at_least, self.at_most)}"
 
     def check(self, arms: Set[str], metrics: Set[str]) -> None:
         _known(self.metric, metrics, "metric")
@@ -193,12 +200,8 @@ class Ratio:
         quotients = [a / b if b else math.nan for a, b in pairs]
         if any(math.isnan(q) for q in quotients):
             return Finding(self.text(), "undecided", f"{self.other} is zero for a seed", self.essential)
-        said: list[Holds] = []
-        if self.at_least is not None:
-            said.append(verdict_of(Spread.of([q - self.at_least for q in quotients]), exact=self.exact))
-        if self.at_most is not None:
-            said.append(verdict_of(Spread.of([self.at_most - q for q in quotients]), exact=self.exact))
-        return Finding(self.text(), _all(said), f"ratio: {Spread.of(quotients)}", self.essential)
+        holds = _within(quotients, self.at_least, self.at_most, self.exact)
+        return Finding(self.text(), holds, f"ratio: {Spread.of(quotients)}", self.essential)
 
 
 @dataclass(frozen=True)
