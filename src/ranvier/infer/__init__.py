@@ -7,13 +7,14 @@ from ranvier.infer.convert import Conversion, convert, spike_mode
 from ranvier.infer.convert_ann import AnnConversion, ConvertedNet, NotConvertibleError, convert_ann
 from ranvier.infer.counts import Counts
 from ranvier.infer.early_exit import DynamicConfidence, EarlyExitRunner
+from ranvier.infer.engine import Engine, compile
 from ranvier.infer.plan import Plan
 from ranvier.infer.slots import bin_sum, expand
 from ranvier.infer.spike_synapse import SpikeSynapse, requantize
 from ranvier.infer.verify import Equivalence, verify_equivalence
 
 __all__ = [
-    "AnnConversion", "Conversion", "ConvertedNet", "Counts", "DynamicConfidence", "EarlyExitRunner", "Equivalence",
-    "NotConvertibleError", "Plan", "SpikeSynapse", "bin_sum", "convert", "convert_ann", "expand", "load_converted",
-    "requantize", "save_converted", "spike_mode", "verify_equivalence",
+    "AnnConversion", "Conversion", "ConvertedNet", "Counts", "DynamicConfidence", "EarlyExitRunner", "Engine",
+    "Equivalence", "NotConvertibleError", "Plan", "SpikeSynapse", "bin_sum", "compile", "convert", "convert_ann",
+    "expand", "load_converted", "requantize", "save_converted", "spike_mode", "verify_equivalence",
 ]  # fmt: skip
