@@ -89,14 +89,27 @@ class SpikingAttention(nn.Module):
         self.dim, self.num_heads = dim, num_heads
         self.before = neuron(channels=dim) if residual == "membrane" else None
         for name in self.names:
-            self.add_module(name, Projection(self.synapse(dim, qkv_bias), self.projection_neuron(neuron, dim)))
+            block = self.projection(name, qkv_bias)
+            self.add_module(name, Projection(block, self.projection_neuron(neuron, self.width(name))))
         self.product_neuron = product_neuron(neuron, attn_threshold, self.product_channels())
-        self.proj = self.synapse(dim, True)
+        self.proj = self.merge()
         self.after = neuron(channels=dim) if residual == "post" else None
 
     def synapse(self, dim: int, bias: bool) -> nn.Module:
         """A projection without its neuron."""
         return ConvBN(dim, dim, 1, bias=bias, dims=1)
+
+    def projection(self, name: str, bias: bool) -> nn.Module:
+        """The synapse in front of the neuron of the projection `name`, to `width(name)` channels."""
+        return self.synapse(self.dim, bias)
+
+    def width(self, name: str) -> int:
+        """Channels of the projection `name`."""
+        return self.dim
+
+    def merge(self) -> nn.Module:
+        """The synapse behind `mix`."""
+        return self.synapse(self.dim, True)
 
     def projection_neuron(self, neuron: NeuronFactory, dim: int) -> nn.Module:
         """What stands behind q, k and v."""
@@ -119,13 +132,17 @@ class SpikingAttention(nn.Module):
         if self.before is not None:
             tokens = self.before(tokens)
         mixed = self.mix_grid(x.shape[3:], *(getattr(self, name)(tokens).flatten(3) for name in self.names))
-        mixed = mixed.to(tokens.dtype)
+        mixed = self.pass_on(mixed.to(tokens.dtype), tokens.flatten(3), x.shape[3:])
         mixed = mixed.unflatten(3, x.shape[3:]) if self.on_grid else mixed
         return self.activate(self.proj(mixed)).view_as(x)
 
     def activate(self, y: Tensor) -> Tensor:
         """The neuron after the projection, if there is one."""
         return y if self.after is None else self.after(y)
+
+    def pass_on(self, mixed: Tensor, spikes: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """What the last projection gets: `mixed`, for the few attentions that also need the block's input `spikes`."""
+        return mixed
 
     def mix_grid(self, grid: tuple[int, ...], *projections: Tensor) -> Tensor:
         """`mix`, for the few attentions that also need the height and width of the token grid."""
