@@ -11,6 +11,7 @@ from torch import nn
 
 from ranvier.errors import ArgumentError
 from ranvier.measure.batches import Batches, PackedBatches, each_or_packed, extent
+from ranvier.measure.bits import check_bits
 from ranvier.measure.counter import Counter
 from ranvier.measure.report import Report
 from ranvier.measure.values import MAX_COUNT
@@ -27,6 +28,7 @@ def count(
     time_first: bool | None = None,
     max_batches: int | None = None,
     max_count: int = MAX_COUNT,
+    activation_bits: int | None = None,
 ) -> Report:
     """Run `model` on `x` in eval mode and count its synaptic operations, dense work and spikes, layer by layer.
 
@@ -43,6 +45,8 @@ def count(
         time_first: whether `x` is `[T, B, ...]`; None: when it has five axes.
         max_batches: stop after that many batches.
         max_count: largest count of values that are a constant scale times an integer (see `Report`).
+        activation_bits: also measure the share of one-bits in what enters each layer, its mean over time quantised to
+            so many bits (`Operand.one_bits`): what the bit-serial twin of `ranvier.measure.energy.bit_serial` works on.
 
     Raises `ArgumentError` for input that is empty, not finite, or changes its number of steps between batches.
     """
@@ -50,6 +54,8 @@ def count(
         raise ArgumentError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if max_batches is not None and max_batches < 1:
         raise ArgumentError(f"max_batches must be positive or None, got {max_batches!r}")
+    if activation_bits is not None:
+        check_bits(activation_bits, "activation_bits")
     counter: Counter | None = None
     total = 0
     with undisturbed(model), contextlib.ExitStack() as hooks:
@@ -58,7 +64,7 @@ def count(
                 break
             size = extent(model, batch, time_first, samples, T)
             if counter is None:
-                counter = Counter(model, size.T, max_count)
+                counter = Counter(model, size.T, max_count, activation_bits)
                 counter.watch(hooks)
             elif counter.T != size.T:
                 raise ArgumentError(f"batch {number} has {size.T} time steps, the batches before it {counter.T}")

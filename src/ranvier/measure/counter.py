@@ -52,9 +52,10 @@ class Counter(TorchDispatchMode):
         model: the net; ops outside its named modules are booked to the root, "".
         T: time steps of a pass.
         max_count: see `ValueSet`.
+        activation_bits: also count the one-bits of what enters, quantised to so many bits.
     """
 
-    def __init__(self, model: nn.Module, T: int, max_count: int) -> None:
+    def __init__(self, model: nn.Module, T: int, max_count: int, activation_bits: int | None = None) -> None:
         super().__init__()
         self.T = T
         self.synapses: dict[tuple[str, int, str], SynapticTally] = {}
@@ -62,7 +63,7 @@ class Counter(TorchDispatchMode):
         self.norms: dict[str, NormTally] = {}
         self.elementwise: dict[str, int] = {}
         self.unseen: dict[str, None] = {}
-        self._model, self._max_count = model, max_count
+        self._model, self._max_count, self._bits = model, max_count, activation_bits
         self._weights = [*model.parameters(), *model.buffers()]
         self._quiet = False
         self.begin((), 1)
@@ -211,12 +212,16 @@ class Counter(TorchDispatchMode):
         static = self.T if self.T > 1 and not self._fired and _repeats(op.input, self.T) else 1
         tally.left.from_synapses |= self._lineage.source(op.input) is not None
         tally.add_synapses(op, output.numel(), static)
+        if self._bits is not None:
+            tally.left.add_bits(op.input, self._bits, self.T)
         self._result(tally, output)
 
     def _product(self, scope: _Scope, op: Product, output: Tensor | None) -> None:
         tally = self._tally(scope, "matmul")
         tally.add_product(op, op.macs // op.left.shape[2] if output is None else output.numel())
         tally.left.from_synapses |= self._lineage.source(op.left) is not None
+        if self._bits is not None:
+            tally.left.add_bits(op.left, self._bits, self.T)
         if tally.right is not None and op.right is not None:
             tally.right.from_synapses |= self._lineage.source(op.right) is not None
         if output is not None:

@@ -14,7 +14,7 @@ class Operand:
     """What enters an op on one side. Sums are per sample and over all time steps.
 
     `count` is Σ|value|/scale (0 for real values). `from_synapses` marks the bare result of another synaptic op, as
-    Kᵀ V is.
+    Kᵀ V is. `one_bits` is the share of one-bits in the quantised mean over time, where `count` was told a width.
     """
 
     input_class: InputClass
@@ -24,6 +24,7 @@ class Operand:
     nonzero: float
     count: float
     from_synapses: bool = False
+    one_bits: float | None = None
 
     @property
     def density(self) -> float:
@@ -47,7 +48,8 @@ class Row:
     `macs_padded`: the same with the multiplications by padding, outputs × fan-in, as publications count.
     `macs_dense_once`: macs_dense of one step where the input does not change over time (`static`), else macs_dense.
     `outputs`: output elements. `spikes_out`: non-zero outputs of the neuron layer behind, None where there is none.
-    `weights` and `inputs_per_step`, `outputs_per_step` are plain sizes; `fan_channels` the outputs a weight row feeds.
+    `weights` and `inputs_per_step`, `outputs_per_step` are plain sizes; `fan_channels` the outputs a weight row feeds;
+    `channels` are its output features; `kernel` and `stride` those of a convolution.
     """
 
     name: str
@@ -67,6 +69,9 @@ class Row:
     fan_channels: int
     static: bool
     calls: int
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    channels: int = 0
 
     @property
     def input_class(self) -> InputClass:

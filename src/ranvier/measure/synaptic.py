@@ -31,7 +31,7 @@ class Synapses:
 
     `total(v)` is Σ v·fan over the elements of a tensor shaped as `input`; `macs` and `padded_macs` are the
     multiply-accumulates of the dense op without and with those that meet padding; `fan_channels` is how many outputs
-    lie behind each weight that an event reads.
+    lie behind each weight that an event reads; `kernel`, `stride` and output `channels` are those of a convolution.
     """
 
     kind: OpKind
@@ -42,6 +42,9 @@ class Synapses:
     padded_macs: int
     fan_channels: int
     total: Callable[[Tensor], float]
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,9 @@ def convolution(args: Sequence[Any], output: Tensor) -> Synapses:
 
     kind: Any = f"conv_transpose{spatial}d" if transposed else f"conv{spatial}d"
     return Synapses(
-        kind, x, weight, bias is not None, pairs * int(fan.sum()), pairs * placed * math.prod(kernel), channels, total
-    )
+        kind, x, weight, bias is not None, pairs * int(fan.sum()), pairs * placed * math.prod(kernel), channels, total,
+        tuple(kernel), tuple(stride), output.shape[1],
+    )  # fmt: skip
 
 
 def sparse_convolution(args: Sequence[Any]) -> Synapses:

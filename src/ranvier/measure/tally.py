@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ranvier.measure.bits import one_bits
 from ranvier.measure.energy.neuron_ops import priced_as
 from ranvier.measure.report import NeuronRow, NormRow, Operand, Row
 from ranvier.measure.synaptic import OpKind, Product, Synapses, product_total, weight_count
@@ -18,6 +19,7 @@ class OperandTally:
         self.values = ValueSet(max_count)
         self.size_sum = 0.0
         self.from_synapses = False
+        self.bits = (0, 0)  # ones and all, where they are counted
 
     def add(self, x: Tensor) -> int:
         """Take in one call's values; returns how many are not zero."""
@@ -25,6 +27,11 @@ class OperandTally:
         if not self.values.real:
             self.size_sum += float(x.abs().sum(dtype=torch.float64)) if not self.values.plain else nonzero
         return nonzero
+
+    def add_bits(self, x: Tensor, bits: int, T: int) -> None:
+        """Count the one-bits of one call's values (see `ranvier.measure.bits.one_bits`)."""
+        ones, places = one_bits(x, bits, T)
+        self.bits = self.bits[0] + ones, self.bits[1] + places
 
     def finish(self, samples: int) -> Operand:
         judged = self.values.judge()
@@ -36,6 +43,7 @@ class OperandTally:
             nonzero=self.values.nonzero / samples,
             count=self.size_sum / judged.scale / samples if judged.input_class != "real" else 0.0,
             from_synapses=self.from_synapses,
+            one_bits=self.bits[0] / self.bits[1] if self.bits[1] else None,
         )
 
 
@@ -55,6 +63,9 @@ class SynapticTally:
         self.weights = self.fan_channels = self.calls = 0
         self.bias = False
         self.static = True
+        self.kernel: tuple[int, ...] = ()
+        self.stride: tuple[int, ...] = ()
+        self.channels = 0
 
     def add_synapses(self, op: Synapses, outputs: int, static_steps: int) -> None:
         """One call; `static_steps` is T where the input repeats over T equal steps, else 1."""
@@ -66,7 +77,8 @@ class SynapticTally:
             self.unrolled += synops if values.plain else op.total(op.input.abs())
         self.weights = max(self.weights, weight_count(op.weight))
         self.bias |= op.bias
-        self.fan_channels = op.fan_channels
+        self.fan_channels, self.channels = op.fan_channels, op.channels or op.fan_channels
+        self.kernel, self.stride = op.kernel, op.stride
         self._add_dense(op.macs, op.padded_macs, outputs, static_steps)
 
     def add_product(self, op: Product, outputs: int) -> None:
@@ -121,6 +133,9 @@ class SynapticTally:
             fan_channels=self.fan_channels,
             static=self.static,
             calls=self.calls,
+            kernel=self.kernel,
+            stride=self.stride,
+            channels=self.channels,
         )
 
 

@@ -1,4 +1,4 @@
-"""Two kinds of energy figures that cannot be mixed: as built, and by a publication's recipe."""
+"""Kinds of energy figures that cannot be mixed: as built, by a publication's recipe or model, of a quantised twin."""
 
 from __future__ import annotations
 
@@ -101,7 +101,24 @@ class PaperEnergy(_Estimate):
     kind: ClassVar[str] = "paper"
 
 
-E = TypeVar("E", AsBuiltEnergy, PaperEnergy)
+@dataclass(frozen=True)
+class LemaireEnergy(_Estimate):
+    """By the analytical model of Lemaire et al. (2022): operations, addressing and every access to a memory."""
+
+    kind: ClassVar[str] = "lemaire2022"
+
+
+@dataclass(frozen=True)
+class BitSerialEnergy(_Estimate):
+    """Of the quantised, formal twin of a net on bit-serial hardware: one pass, no time."""
+
+    kind: ClassVar[str] = "bit_serial"
+
+
+Estimate = AsBuiltEnergy | PaperEnergy | LemaireEnergy | BitSerialEnergy
+"""Any of the estimates; each kind answers a question of its own."""
+
+E = TypeVar("E", AsBuiltEnergy, PaperEnergy, LemaireEnergy, BitSerialEnergy)
 
 
 @dataclass(frozen=True)
@@ -120,18 +137,20 @@ class EnergyTable(Generic[E]):
 def table(estimates: Mapping[str, E]) -> EnergyTable[E]:
     """Put estimates of one kind in a table.
 
-    Raises `ArgumentError` when as-built and paper figures meet, for they answer different questions, or when figures of
+    Raises `ArgumentError` when figures of different kinds meet, for they answer different questions, or when figures of
     one kind rest on different constants.
     """
     if not estimates:
         raise ArgumentError("an energy table needs at least one estimate")
     for name, estimate in estimates.items():
         if not isinstance(estimate, _Estimate):
-            raise ArgumentError(f"estimate {name!r} must come from as_built or paper, got {type(estimate).__name__}")
+            raise ArgumentError(
+                f"estimate {name!r} must come from a model of ranvier.measure.energy, got {type(estimate).__name__}"
+            )
     kinds = {estimate.kind for estimate in estimates.values()}
     if len(kinds) > 1:
         raise ArgumentError(
-            "energy as built and energy by a paper's recipe never share a table; got "
+            "energy estimates of different kinds, as built and by a paper's recipe say, never share a table; got "
             + ", ".join(f"{name}: {estimate.kind}" for name, estimate in estimates.items())
         )
     first, *others = estimates.items()
