@@ -132,7 +132,7 @@ def lemaire2022(report: Report, *, memory: str = "linear", stem_once: bool = Fal
     """Energy of one inference by the model of Lemaire et al. (2022), in pJ.
 
     A layer that spikes or counts enter is event-driven, a count of n being n spikes; a layer with real input is a
-    formal one that runs in each of the T steps. A neuron leaks unless all neurons of the net are IF.
+    formal one that runs in each of the T steps. Neurons leak unless all of the net are IF.
 
     Args:
         report: of `ranvier.measure.count`.

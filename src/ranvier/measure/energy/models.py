@@ -66,8 +66,7 @@ def all_models(
     chosen = list(ENERGY_MODELS) if models is None else list(models)
     for name in chosen:
         if name not in ENERGY_MODELS:
-            raise ArgumentError(
-                f"models: unknown energy model {name!r}{nearest(name, ENERGY_MODELS)}; known: {', '.join(ENERGY_MODELS)}"
-            )
+            known = ", ".join(ENERGY_MODELS)
+            raise ArgumentError(f"models: unknown energy model {name!r}{nearest(name, ENERGY_MODELS)}; known: {known}")
     setting = Setting(compute, memory, bits)
     return {name: ENERGY_MODELS[name](report, setting) for name in chosen}
