@@ -38,6 +38,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "head_norm": "affine",
     },
     "e3dsnn": {"num_points": 60, "voxel_size": 0.1, "embed": 4, "channels": (4, 6, 6, 8), "depths": (1, 1, 1, 1)},
+    "vgg_snn": {"widths": (4, 8, 8, 8), "pools": (1, 3)},
+    "resnet18_snn": {"blocks": (1, 2), "widths": (8, 16)},
+    "scnn_omniglot": {
+        "img_size": 16,
+        "channels": (4, 8),
+        "hidden": 24,
+        "num_classes": 10,
+        "neuron": {"type": "lif", "threshold": 0.03},  # nothing normalises
+    },
     "spike_gpt": {"num_classes": 11, "n_layer": 3, "n_embd": 24, "init": "torch_default"},
 }
 
