@@ -11,6 +11,8 @@ from ranvier.models import (  # noqa: F401  (registers)
     ms_resnet,
     qcfs_nets,
     qkformer,
+    resnet18_snn,
+    scnn_omniglot,
     spike_driven,
     spike_gpt,
     spikepoint,
@@ -18,6 +20,7 @@ from ranvier.models import (  # noqa: F401  (registers)
     spiking_conv_net,
     spiking_mlp,
     spiking_unet,
+    vgg_snn,
 )
 from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
