@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import ranvier
-from ranvier.errors import ArgumentError
-from ranvier.infer import AnnConversion, EarlyExitRunner, NotConvertibleError, convert_ann
+from ranvier.errors import ArgumentError, CheckpointError
+from ranvier.infer import (
+    AnnConversion,
+    EarlyExitRunner,
+    NotConvertibleError,
+    ann_conversion_notes,
+    convert_ann,
+    load_ann_conversion,
+    save_ann_conversion,
+)
 from ranvier.infer.early_exit import FixedSteps
 from ranvier.layers import QCFS, LSQReLU
 from ranvier.neurons import QCFSIF, QFFSIF
@@ -109,6 +120,41 @@ def test_qffs_settles_on_the_activations() -> None:
     assert float(settled.double().mean()) < 0.95
 
 
+def lively(net: nn.Module) -> nn.Module:
+    """Batch norms with statistics and shifts as after training."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.8, 1.2)
+            nn.init.uniform_(module.bias, -0.3, 0.5)
+    net.train()
+    for _ in range(30):
+        net(torch.rand(8, 3, 16, 16, dtype=torch.float64))
+    return net.eval()
+
+
+@pytest.mark.parametrize("activation", ["qcfs", "lsq"])
+def test_qffs_settles_with_biases_and_norms_too(activation: str) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(20, 30), LSQReLU(2, 0.2), nn.Linear(30, 25), LSQReLU(2, 0.2), nn.Linear(25, 4))
+    net, x = net.double(), torch.randn(300, 20, dtype=torch.float64)
+    done = convert_ann(net, x, steps=9, neuron="qffs_if")
+    assert done.input_steps == 3
+    torch.testing.assert_close(done.net(x).sum(0) / 3, net(x), rtol=0, atol=1e-6)
+
+    model = lively(ranvier.create_model(
+        "vgg16_qcfs", layers=[8, "A", 8, "A"], hidden=16, img_size=16, start=1.0, levels=3, activation=activation,
+    ).double())  # fmt: skip
+    images = torch.rand(20, 3, 16, 16, dtype=torch.float64)
+    done = convert_ann(model, steps=30, neuron="qffs_if")
+    out = done.net(images)
+    torch.testing.assert_close(out.sum(0) / 3, model(images)[0], rtol=0, atol=1e-6)
+    with ranvier.carry(done.net):
+        streamed = torch.cat([done.net(images.expand(n, *images.shape)) for n in (2, 5, 23)])
+    torch.testing.assert_close(streamed, out)
+    run = EarlyExitRunner(done.net, FixedSteps(7), mode="throughput", slots=6)(images.float().double())
+    torch.testing.assert_close(run.logits, out[:7].sum(0).float(), rtol=1e-4, atol=1e-4)
+
+
 def test_library_nets_convert_and_run_for_any_time() -> None:
     model = ranvier.create_model("resnet20_qcfs", width=0.5, img_size=16, start=0.5).eval()
     x = torch.rand(3, 3, 16, 16)
@@ -152,7 +198,7 @@ def test_user_nets_of_standard_layers_convert() -> None:
     assert done.pools == ["pool"] and set(done.thresholds) == {"act"}
     average = Net().eval()
     average.load_state_dict(net.state_dict())
-    average.pool = nn.AvgPool2d(2)
+    average.pool = nn.AvgPool2d(2)  # pyright: ignore[reportAttributeAccessIssue]
     torch.testing.assert_close(done.net(x).mean(0), average(x), rtol=0.1, atol=0.05)
     assert done.net(x.expand(3, *x.shape)).shape == (3, 16, 3)
 
@@ -173,8 +219,13 @@ def test_what_cannot_be_converted_is_listed() -> None:
         assert part in str(raised.value)
     with pytest.raises(NotConvertibleError, match="no QCFS"):
         convert_ann(nn.Sequential(nn.Linear(2, 2)))
-    with pytest.raises(NotConvertibleError, match="without biases"):
-        convert_ann(two_layers(), torch.rand(1, 20).double(), neuron="qffs_if")
+    mixed = nn.Sequential(nn.Linear(2, 2), QCFS(4), nn.Linear(2, 2), QCFS(3))
+    with pytest.raises(NotConvertibleError, match="same levels"):
+        convert_ann(mixed, torch.rand(1, 2), neuron="qffs_if")
+    with pytest.raises(NotConvertibleError, match="pads with 1"):
+        convert_ann(nn.Sequential(nn.ConstantPad2d(1, 1.0), QCFS(4)), neuron="qffs_if")
+    with pytest.raises(NotConvertibleError, match="without running statistics"):
+        convert_ann(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False), QCFS(4)), torch.rand(3, 2))
     with pytest.raises(NotConvertibleError, match="qffs_if needs"):
         convert_ann(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.rand(1, 2), neuron="qffs_if")
     with pytest.raises(ArgumentError, match="example"):
@@ -188,3 +239,24 @@ def test_what_cannot_be_converted_is_listed() -> None:
     with pytest.raises(ArgumentError, match="must stay positive"):
         dead(torch.rand(2))
     assert isinstance(QFFSIF(), nn.Module)
+
+
+@pytest.mark.parametrize("neuron", ["qcfs_if", "qffs_if"])
+def test_conversions_are_files(neuron: Literal["qcfs_if", "qffs_if"], tmp_path: Path) -> None:
+    model = ranvier.create_model("vgg16_qcfs", layers=[8, "A", 8], hidden=16, img_size=16, start=1.0).eval()
+    done = convert_ann(model, steps=9, neuron=neuron)
+    save_ann_conversion(done, tmp_path / "snn", {"from": "here"})
+    again = load_ann_conversion(tmp_path / "snn")
+    assert ann_conversion_notes(tmp_path / "snn") == {"from": "here"}
+    assert (again.thresholds, again.steps, again.neuron, again.input_steps) == (
+        done.thresholds, 9, neuron, 4 if neuron == "qffs_if" else None,
+    )  # fmt: skip
+    x = torch.rand(3, 3, 16, 16)
+    assert torch.equal(again.net(x), done.net(x)) and again.net(x).shape == (9, 3, 10)
+    (tmp_path / "snn" / "snn.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_ann_conversion(tmp_path / "snn")
+    with pytest.raises(CheckpointError, match="holds no snn"):
+        load_ann_conversion(tmp_path)
+    with pytest.raises(ArgumentError, match="rebuilt"):
+        save_ann_conversion(convert_ann(nn.Sequential(nn.Linear(2, 2), QCFS()), torch.rand(1, 2)), tmp_path)

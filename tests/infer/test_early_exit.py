@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 import ranvier
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.infer.early_exit import (
+    ALPHAS,
+    CALIBRATED,
     Conformal,
     Criterion,
     DynamicConfidence,
@@ -23,12 +26,18 @@ from ranvier.infer.early_exit import (
     Patience,
     RandomLike,
     calibrate,
+    calibrate_alpha,
+    criterion_settings,
     evaluate_exit,
+    fit_alpha,
+    fitted,
     fixed_steps,
+    named_criterion,
     oracle,
     record,
     smallest_sufficient,
     sweep,
+    take_turns,
     train_policy,
 )
 
@@ -203,6 +212,51 @@ def test_a_policy_learns_which_samples_are_easy() -> None:
     assert found.accuracy > 0.98 and found.mean_steps < 1.6
     with pytest.raises(ArgumentError, match="needs the samples"):
         evaluate_exit(logits, labels, policy)
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+def test_criteria_are_plain_data(name: str) -> None:
+    logits, labels = walk(10, 300)
+    criterion = fitted(name, logits, labels, alpha=3.0)
+    if name not in ("cutoff", "conformal"):
+        calibrate(logits, labels, criterion)
+    settings = json.loads(json.dumps(criterion_settings(name, criterion), allow_nan=False))
+    again = named_criterion(name, **settings)
+    assert torch.equal(evaluate_exit(logits, labels, again).steps, evaluate_exit(logits, labels, criterion).steps)
+    criterion.threshold = -math.inf
+    if name not in ("cutoff", "conformal"):
+        assert named_criterion(name, **criterion_settings(name, criterion)).threshold == -math.inf
+
+
+def test_alpha_is_searched_with_the_threshold() -> None:
+    logits, labels = walk(12, 500)
+    criterion, found = calibrate_alpha(logits, labels)
+    assert isinstance(criterion, DynamicConfidence) and criterion.threshold == found.threshold
+    for alpha in ALPHAS:
+        assert found.mean_steps <= calibrate(logits, labels, DynamicConfidence(alpha=alpha)).mean_steps
+    total = logits.sum(0)
+    loss = {a: float(torch.nn.functional.cross_entropy(total / a, labels)) for a in (0.5, 1.0, 2.0, 4.0, 8.0)}
+    best = fit_alpha(logits, labels)
+    assert float(torch.nn.functional.cross_entropy(total / best, labels)) <= min(loss.values())
+    with pytest.raises(ArgumentError, match="alphas"):
+        calibrate_alpha(logits, labels, [])
+    with pytest.raises(ArgumentError, match="did you mean 'entropy'"):
+        named_criterion("entropie")
+    with pytest.raises(ArgumentError, match="takes no setting 'alhpa'; did you mean 'alpha'"):
+        named_criterion("confidence", alhpa=1)
+    with pytest.raises(ArgumentError, match="not calibrated"):
+        fitted("random", logits, labels)
+
+
+def test_ways_take_turns() -> None:
+    seen: list[tuple[str, int]] = []
+    ways = {name: (lambda x, name=name: seen.append((name, len(x)))) for name in ("a", "b")}
+    spent = take_turns(ways, torch.rand(5, 2), batch=2, rounds=2)
+    assert {name: len(seconds) for name, seconds in spent.items()} == {"a": 2, "b": 2}
+    assert [name for name, _ in seen[2:]] == ["a", "b", "b", "a", "a", "b", "b", "a", "a", "b", "b", "a"]
+    assert [size for _, size in seen[2:8]] == [2, 2, 2, 2, 1, 1]
+    with pytest.raises(ArgumentError, match="rounds"):
+        take_turns(ways, torch.rand(1), rounds=0)
 
 
 # Execution

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ranvier.infer.ann_artifact import ann_conversion_notes, load_ann_conversion, save_ann_conversion
 from ranvier.infer.artifact import load_converted, save_converted
 from ranvier.infer.convert import Conversion, convert, spike_mode
 from ranvier.infer.convert_ann import AnnConversion, ConvertedNet, NotConvertibleError, convert_ann
@@ -15,6 +16,7 @@ from ranvier.infer.verify import Equivalence, verify_equivalence
 
 __all__ = [
     "AnnConversion", "Conversion", "ConvertedNet", "Counts", "DynamicConfidence", "EarlyExitRunner", "Engine",
-    "Equivalence", "NotConvertibleError", "Plan", "SpikeSynapse", "bin_sum", "compile", "convert", "convert_ann",
-    "expand", "load_converted", "requantize", "save_converted", "spike_mode", "verify_equivalence",
+    "Equivalence", "NotConvertibleError", "Plan", "SpikeSynapse", "ann_conversion_notes", "bin_sum", "compile",
+    "convert", "convert_ann", "expand", "load_ann_conversion", "load_converted", "requantize", "save_ann_conversion",
+    "save_converted", "spike_mode", "verify_equivalence",
 ]  # fmt: skip

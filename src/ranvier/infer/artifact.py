@@ -58,8 +58,8 @@ def save_converted(conversion: Conversion, folder: str | os.PathLike[str]) -> Pa
         text = json.dumps(description, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"conversion: the model's arguments are not plain data ({error})") from None
-    _write(out / WEIGHTS, save(tensors))
-    _write(out / DESCRIPTION, text.encode())
+    write_atomically(out / WEIGHTS, save(tensors))
+    write_atomically(out / DESCRIPTION, text.encode())
     return out
 
 
@@ -115,7 +115,8 @@ def _integer_layers(net: nn.Module) -> dict[str, int]:
     }
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: readers see the old file or the whole new one."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

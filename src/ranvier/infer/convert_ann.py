@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ranvier.errors import ArgumentError, RanvierError
-from ranvier.layers.qcfs import QCFS, Folded, FoldedNeuron, LSQReLU
+from ranvier.layers.qcfs import QCFS, Folded, FoldedNeuron, InputWindow, LSQReLU, WindowedConstant
 from ranvier.neurons import QCFSIF, QFFSIF, Neuron
 
 ACTIVATIONS = (QCFS, LSQReLU, nn.ReLU, nn.ReLU6)
@@ -45,12 +45,21 @@ class AnnConversion:
         thresholds: threshold θ of every neuron, by the name of the activation it replaced.
         pools: max-pools that became average pools; the net has to be trained with these to keep its accuracy.
         steps: steps of a static image.
+        neuron: "qcfs_if" or "qffs_if".
+        start: V before the first step, as a share of θ.
+        levels: L of each activation that has levels, by its name.
+        input_steps: of "qffs_if": the input is shown for so many steps (its levels); logits are the sum of the outputs
+            over this number. None where the input stays.
     """
 
     net: nn.Module
     thresholds: dict[str, float]
     pools: list[str]
     steps: int
+    neuron: str = "qcfs_if"
+    start: float = 0.5
+    levels: dict[str, int] = field(default_factory=dict)
+    input_steps: int | None = None
 
 
 class ConvertedNet(nn.Module):
@@ -60,20 +69,16 @@ class ConvertedNet(nn.Module):
         net: layers with `FoldedNeuron`s.
         steps: how long a static input is shown.
         input_dims: axes of one batch of static inputs (4 for images).
-        input_steps: show the input for the first `input_steps` steps only, nothing after that (QFFS).
     """
 
-    def __init__(self, net: nn.Module, steps: int, input_dims: int = 4, input_steps: int | None = None) -> None:
+    def __init__(self, net: nn.Module, steps: int, input_dims: int = 4) -> None:
         super().__init__()
-        self.body, self.T, self.input_dims, self.input_steps = Folded(net), steps, input_dims, input_steps
+        self.body, self.T, self.input_dims = Folded(net), steps, input_dims
 
     def forward(self, x: Tensor) -> Tensor:
         """Per-step logits `[T, B, K]` of a static input or a sequence."""
         if x.dim() == self.input_dims:
             x = x.expand(self.T, *x.shape)
-            if self.input_steps is not None and self.input_steps < self.T:
-                shown = torch.arange(self.T, device=x.device) < self.input_steps
-                x = x * shown.view(-1, *(1,) * (x.dim() - 1)).to(x.dtype)
         elif x.dim() != self.input_dims + 1:
             raise ArgumentError(
                 f"x must have {self.input_dims} axes (static) or one more (time first), got {tuple(x.shape)}"
@@ -95,7 +100,7 @@ class _Watch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _problems(net: nn.Module, example: Tensor | None) -> list[str]:
+def _problems(net: nn.Module, example: Tensor | None, qffs: bool = False) -> list[str]:
     """Everything in the way, in words."""
     known = (*ACTIVATIONS, *LINEAR, *POOLS, Folded)
     listed = [
@@ -103,6 +108,16 @@ def _problems(net: nn.Module, example: Tensor | None) -> list[str]:
         for name, module in net.named_modules()
         if not isinstance(module, known) and (isinstance(module, Neuron) or not _container(module))
     ]
+    listed += [
+        f"{name or 'the net'} (a batch norm without running statistics)"
+        for name, module in net.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
+    ]
+    if qffs:
+        listed += [
+            f"{name} (pads with {module.value:g}, which outlasts the input)"
+            for name, module in net.named_modules() if isinstance(module, nn.ConstantPad2d) and module.value != 0
+        ]  # fmt: skip
     if example is None:
         return listed
     watch, hooks = _Watch(), []
@@ -181,8 +196,9 @@ def convert_ann(
         example: inputs `[B, ...]`: needed for ReLU; also reveals functions called outside modules.
         steps: T of the converted net.
         neuron: "qcfs_if", or "qffs_if" with negative spikes and a cap at L counts, which reaches the activations
-            exactly a few steps after an input of L steps ends (noise correction of QFFS); needs QCFS or LSQ, and no
-            biases, which would go on after the input has ended.
+            exactly a few steps after an input of L steps ends (noise correction of QFFS); needs QCFS or LSQ with the
+            same L everywhere. Input, biases and shifts of norms are there for the first L steps only, whatever is fed
+            after them; the sum of the outputs over L becomes the logits of the trained net.
 
     Raises `NotConvertibleError` with the list of all parts that cannot be converted.
     """
@@ -193,7 +209,7 @@ def convert_ann(
     if not 0 < quantile <= 1:
         raise ArgumentError(f"quantile must be in (0, 1], got {quantile!r}")
     net = copy.deepcopy(model).eval()
-    problems = _problems(net, example)
+    problems = _problems(net, example, neuron == "qffs_if")
     if problems:
         raise NotConvertibleError(f"this net cannot be converted because of: {'; '.join(problems)}")
     activations = {name: m for name, m in net.named_modules() if isinstance(m, ACTIVATIONS)}
@@ -202,11 +218,10 @@ def convert_ann(
     plain = [name for name, m in activations.items() if isinstance(m, nn.ReLU | nn.ReLU6)]
     if plain and neuron == "qffs_if":
         raise NotConvertibleError(f"qffs_if needs QCFS or LSQ activations, and {plain[0]} is a ReLU")
-    shifts = [name for name, m in net.named_modules() if getattr(m, "bias", None) is not None]
-    if neuron == "qffs_if" and shifts:
+    levels = {name: m.levels for name, m in activations.items() if isinstance(m, QCFS | LSQReLU)}
+    if neuron == "qffs_if" and len(set(levels.values())) > 1:
         raise NotConvertibleError(
-            f"qffs_if needs layers without biases and batch norms without shifts, which outlast the input: "
-            f"{', '.join(shifts[:5])}"
+            f"qffs_if needs the same levels in all activations, and these have {sorted(set(levels.values()))}"
         )
     if plain and example is None:
         raise ArgumentError(f"example: the threshold of {plain[0]} (ReLU) is read off inputs, so some are needed")
@@ -214,23 +229,53 @@ def convert_ann(
     with _observed(net, quantile) as seen, torch.no_grad():
         if plain:
             net(example)
-    thresholds: dict[str, float] = {}
-    levels: set[int] = set()
-    for name, module in activations.items():
-        theta = seen.get(module, 1.0) if isinstance(module, nn.ReLU | nn.ReLU6) else float(module.ceiling.detach())
-        thresholds[name] = theta
-        if neuron == "qcfs_if":
-            made: Neuron = QCFSIF(theta, start)
-        else:
-            assert isinstance(module, QCFS | LSQReLU)
-            made = QFFSIF(levels=module.levels, threshold=theta)
-            levels.add(module.levels)
-        _put(net, name, FoldedNeuron(made))
-    if any(isinstance(m, Folded) for m in net.modules()):
-        net.T = steps  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-        return AnnConversion(net.eval(), thresholds, pools, steps)
+    thresholds = {
+        name: seen.get(m, 1.0) if isinstance(m, nn.ReLU | nn.ReLU6) else float(m.ceiling.detach())
+        for name, m in activations.items()
+    }
     dims = example.dim() if example is not None else 4
-    return AnnConversion(ConvertedNet(net, steps, dims, max(levels, default=None)).eval(), thresholds, pools, steps)
+    done = AnnConversion(net, thresholds, pools, steps, neuron, start, levels, max(levels.values(), default=None)
+                         if neuron == "qffs_if" else None)  # fmt: skip
+    return replace(done, net=with_neurons(net, done, dims))
+
+
+def with_neurons(net: nn.Module, plan: AnnConversion, input_dims: int = 4) -> nn.Module:
+    """Put the neurons that `plan` says into `net` (which is changed); its `net` is not looked at."""
+    missing = sorted(set(plan.thresholds) - {name for name, _ in net.named_modules()})
+    if missing:
+        raise ArgumentError(f"plan: the net has no activation {missing[0]!r}")
+    for name, theta in plan.thresholds.items():
+        made: Neuron = (
+            QCFSIF(theta, plan.start) if plan.neuron == "qcfs_if"
+            else QFFSIF(levels=plan.levels[name], threshold=theta, start=plan.start)
+        )  # fmt: skip
+        _put(net, name, FoldedNeuron(made))
+    if not any(isinstance(m, Folded) for m in net.modules()):
+        net = ConvertedNet(net, plan.steps, input_dims)
+    else:
+        net.T = plan.steps  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    if plan.input_steps is not None:
+        for folded in [m for m in net.modules() if isinstance(m, Folded)]:
+            folded.window = InputWindow(plan.input_steps)
+            for name, module in [(n, m) for n, m in folded.net.named_modules() if _has_constant(m)]:
+                if name:
+                    _put(folded.net, name, WindowedConstant(module))
+                else:
+                    folded.net = WindowedConstant(module)
+    return net.eval()
+
+
+def _has_constant(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return True
+    return isinstance(module, LINEAR) and getattr(module, "bias", None) is not None
+
+
+def average_pools(net: nn.Module, names: list[str]) -> None:
+    """Make average pools of the max-pools of these names."""
+    for name in names:
+        pool = net.get_submodule(name)
+        _put(net, name, POOLS[type(pool)](pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode))  # pyright: ignore
 
 
 def _average(net: nn.Module) -> list[str]:
@@ -238,9 +283,9 @@ def _average(net: nn.Module) -> list[str]:
     for name, pool in pools:
         if getattr(pool, "dilation", 1) not in (1, (1, 1)):
             raise NotConvertibleError(f"this net cannot be converted because of: {name} (a dilated max-pool)")
-        made = POOLS[type(pool)](pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)  # pyright: ignore
-        _put(net, name, made)
-    return [name for name, _ in pools]
+    names = [name for name, _ in pools]
+    average_pools(net, names)
+    return names
 
 
 def _put(net: nn.Module, name: str, module: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.neurons import Neuron
+from ranvier.state import Stateful
 
 
 class _FloorThrough(torch.autograd.Function):
@@ -129,15 +131,89 @@ class FoldedNeuron(nn.Module):
         return self.neuron(x.unflatten(0, (self.steps, -1))).flatten(0, 1)
 
 
-class Folded(nn.Module):
-    """A net of layers that know no time, with `FoldedNeuron`s in it, on sequences `[T, B, ...]`."""
+class InputWindow(Stateful):
+    """Which steps still belong to the first `steps` ones of each row's sequence: boolean `[T, B]` for `[T, B, ...]`.
 
-    def __init__(self, net: nn.Module) -> None:
+    Rows count for themselves, so that a row may start when others are half-way.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ArgumentError(f"steps must be an integer >= 1, got {steps!r}")
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
+        state = self.recall()
+        if state is not None:
+            (start,) = self.fits(state, (start,))
+        self.remember((start + x.shape[0],))
+        return start + torch.arange(x.shape[0], device=x.device).unsqueeze(1) < self.steps
+
+    def extra_repr(self) -> str:
+        return f"steps={self.steps}"
+
+
+class WindowedConstant(nn.Module):
+    """A layer in evaluation mode whose bias or shift is only there while the input is shown; runs inside `Folded`.
+
+    Args:
+        layer: a convolution, a linear layer or a batch norm with running statistics. It is not changed.
+    """
+
+    shown: Tensor | None = None
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = copy.deepcopy(layer).eval()
+        self.constant: Tensor
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            if layer.running_mean is None or layer.running_var is None:
+                raise ArgumentError("layer: a batch norm without running statistics depends on the batch")
+            scale = (layer.running_var + layer.eps).rsqrt() * (1.0 if layer.weight is None else layer.weight.detach())
+            shift = -layer.running_mean * scale + (0.0 if layer.bias is None else layer.bias.detach())
+            self.register_buffer("constant", shift.clone())
+            assert isinstance(self.layer, nn.modules.batchnorm._BatchNorm) and self.layer.running_mean is not None
+            self.layer.running_mean.zero_()
+            if self.layer.bias is not None:
+                self.layer.bias.data.zero_()
+        elif isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) and layer.bias is not None:
+            self.register_buffer("constant", layer.bias.detach().clone())
+            self.layer.register_parameter("bias", None)
+        else:
+            raise ArgumentError(f"layer: expected one with a bias or a shift, got {type(layer).__name__}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.layer(x)
+        if self.shown is None or len(self.shown) != len(x):
+            raise ShapeError(f"a windowed constant runs inside `Folded`, on [T*B, ...]; got shape {tuple(x.shape)}")
+        channels = 1 if isinstance(self.layer, nn.modules.batchnorm._BatchNorm | nn.modules.conv._ConvNd) else -1
+        shape = [1] * out.dim()
+        shape[channels] = -1
+        shown = self.shown.view(-1, *(1,) * (out.dim() - 1)).to(out.dtype)
+        return out + self.constant.view(shape) * shown
+
+
+class Folded(nn.Module):
+    """A net of layers that know no time, with `FoldedNeuron`s in it, on sequences `[T, B, ...]`.
+
+    `window`, when set, shows the input for so many steps and nothing after them; every `WindowedConstant` follows it.
+    """
+
+    def __init__(self, net: nn.Module, window: InputWindow | None = None) -> None:
         super().__init__()
         self.net = net
+        self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
         neurons = [module for module in self.net.modules() if isinstance(module, FoldedNeuron)]
+        constants = [module for module in self.net.modules() if isinstance(module, WindowedConstant)]
+        if self.window is not None:
+            shown = self.window(x)
+            x = x * shown.view(*shown.shape, *(1,) * (x.dim() - 2)).to(x.dtype)
+            for module in constants:
+                module.shown = shown.flatten()
         for module in neurons:
             module.steps = x.shape[0]
         try:
@@ -145,3 +221,6 @@ class Folded(nn.Module):
         finally:
             for module in neurons:
                 del module.steps  # the class's again
+            if self.window is not None:
+                for module in constants:
+                    del module.shown

@@ -27,10 +27,15 @@ from ranvier.infer.early_exit.criteria import (
     RandomLike,
     train_policy,
 )
+from ranvier.infer.early_exit.named import CALIBRATED, CRITERIA, criterion_settings, fitted, named_criterion
 from ranvier.infer.early_exit.runner import EarlyExitRunner, ExitRun
+from ranvier.infer.early_exit.smoothing import ALPHAS, calibrate_alpha, fit_alpha
+from ranvier.infer.early_exit.timing import take_turns
 
 __all__ = [
-    "Calibration", "Conformal", "Criterion", "DynamicConfidence", "EarlyExitRunner", "Entropy", "ExitResult", "ExitRun",
-    "FixedSteps", "Gap", "LearnedPolicy", "Oracle", "Patience", "RandomLike", "Sweep", "calibrate", "evaluate_exit",
-    "fixed_steps", "oracle", "record", "smallest_sufficient", "sweep", "train_policy",
+    "ALPHAS", "CALIBRATED", "CRITERIA", "Calibration", "Conformal", "Criterion", "DynamicConfidence",
+    "EarlyExitRunner", "Entropy", "ExitResult", "ExitRun", "FixedSteps", "Gap", "LearnedPolicy", "Oracle", "Patience",
+    "RandomLike", "Sweep", "calibrate", "calibrate_alpha", "criterion_settings", "evaluate_exit", "fit_alpha",
+    "fitted", "fixed_steps", "named_criterion", "oracle", "record", "smallest_sufficient", "sweep", "take_turns",
+    "train_policy",
 ]  # fmt: skip
