@@ -1,31 +1,27 @@
 """Run a GIL-free kernel over a range on as many threads as torch uses.
 
 Numba's own thread layers either need another OpenMP runtime beside torch's or abort the process when two Python
-threads enter them; a small Python pool over `nogil` kernels has neither problem and follows
+threads enter them; `nogil` kernels on torch's own team (see `team`) have neither problem and follow
 `torch.set_num_threads`.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+
+from ranvier.ops.team import run_together
 
 ALIGN = 64  # elements: no two threads write to one cache line
 MIN_WORK = 1 << 16  # element-steps below which a second thread costs more than it saves
 
 
-@lru_cache(maxsize=4)
-def _pool(pid: int, workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, thread_name_prefix="ranvier-op")
-
-
-def over_range(kernel: Callable[[int, int], None], active: np.ndarray) -> None:
+def over_range(kernel: Callable[[int, int], Any], active: np.ndarray) -> None:
     """Call `kernel(lo, hi)` over disjoint slices of equal work that cover the columns.
 
     `active` says how many columns each step has, never more than the step before; its sum decides how many threads pay.
@@ -35,12 +31,17 @@ def over_range(kernel: Callable[[int, int], None], active: np.ndarray) -> None:
     if threads == 1:
         kernel(0, size)
         return
-    slices = equal_shares(active, threads)
-    pool = _pool(os.getpid(), threads - 1)
-    futures = [pool.submit(kernel, lo, hi) for lo, hi in slices[1:]]
-    kernel(*slices[0])
-    for future in futures:
-        future.result()
+    run_together([partial(kernel, lo, hi) for lo, hi in equal_shares(active, threads)])
+
+
+def in_slices(kernel: Callable[[int, int], Any], size: int, work: int) -> None:
+    """Call `kernel(lo, hi)` over equal slices that cover `range(size)`; `work` decides how many threads pay."""
+    threads = min(torch.get_num_threads(), max(1, work // MIN_WORK), max(1, size))
+    if threads == 1:
+        kernel(0, size)
+        return
+    cuts = [size * i // threads for i in range(threads + 1)]
+    run_together([partial(kernel, lo, hi) for lo, hi in itertools.pairwise(cuts)])
 
 
 def equal_shares(active: np.ndarray, shares: int) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from ranvier.ops.delay.reference import EPS
-from ranvier.ops.delay.threads import in_slices
+from ranvier.ops.parallel import in_slices
 from ranvier.ops.vector_math import exp_minus32, select
 
 BLOCK = 128

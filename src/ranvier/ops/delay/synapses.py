@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ranvier.ops.backend import use_kernels
 from ranvier.ops.delay.scratch import empty
-from ranvier.ops.delay.threads import in_slices
+from ranvier.ops.parallel import in_slices
 
 
 @dataclass(frozen=True)

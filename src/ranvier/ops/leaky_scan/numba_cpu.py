@@ -28,7 +28,7 @@ from ranvier.ops.step_rows import StepRows, even
 from ranvier.ops.vector_math import exp_minus32, select
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
-WIDTH = 1024  # columns a block: with a chunk of float32 membranes 128 kB, and whole memory pages a row
+WIDTH = 2048  # columns a block: with a chunk of float32 membranes 256 kB, half of a usual second-level cache
 
 
 # LLVM vectorises the inner loops only if their indices are unsigned (numba adds a wrap-around test to signed ones), no
