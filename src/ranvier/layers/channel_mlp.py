@@ -21,6 +21,7 @@ class ChannelMLP(nn.Module):
         residual: "post" or "membrane".
         inner_shortcut: the membrane order with a second shortcut, from the input to what enters the second neuron
             (needs hidden = dim); the released Spike-driven Transformer does this when its MLP ratio is 1.
+        bias: whether the convolutions have biases.
     """
 
     def __init__(
@@ -30,14 +31,15 @@ class ChannelMLP(nn.Module):
         neuron: NeuronFactory,
         residual: Residual = "post",
         inner_shortcut: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         check_residual(residual)
         self.post = residual == "post"
         self.inner_shortcut = inner_shortcut
-        self.fc1 = ConvBN(dim, hidden, 1, bias=True, dims=1)
+        self.fc1 = ConvBN(dim, hidden, 1, bias=bias, dims=1)
         self.neuron1 = neuron(channels=hidden if self.post else dim)
-        self.fc2 = ConvBN(hidden, dim, 1, bias=True, dims=1)
+        self.fc2 = ConvBN(hidden, dim, 1, bias=bias, dims=1)
         self.neuron2 = neuron(channels=dim if self.post else hidden)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ranvier.layers.kinds import ATTENTIONS, build_attention
 from ranvier.layers.residual import MSResidual
 from ranvier.layers.ssa import SpikingSelfAttention
 from ranvier.layers.time import over_time
+from ranvier.layers.wavelet import FATM
 from ranvier.neurons import NeuronFactory
 
 
@@ -78,8 +79,9 @@ def build_mixer(
 ) -> nn.Module:
     """A token mixer by name.
 
-    "id"; "avg", "max" and with a shortcut "avg+", "max+"; "dwc3", "dwc5", … (any odd kernel); "ssa", "sdsa1", "sdsa3",
-    "qk_token", "qk_channel" (attention with a membrane shortcut); "ssa_dwc3", "ssa_dwc5".
+    "id"; "avg", "max" and with a shortcut "avg+", "max+"; "dwc3", "dwc5", … (any odd kernel); the names of
+    `ranvier.layers.ATTENTIONS` ("ssa", "sdsa1", …; attention with a membrane shortcut); "ssa_dwc3", "ssa_dwc5"; "fatm"
+    (wavelets, with as many blocks as heads; images only).
 
     Args:
         spec: the name.
@@ -97,9 +99,13 @@ def build_mixer(
         if head:
             return SSADWConv(dim, num_heads, neuron, int(kernel), dims=dims)
         return DWConv(dim, int(kernel), neuron, dims)
+    if spec == "fatm":
+        if dims != 2:
+            raise ArgumentError(f"the mixer 'fatm' transforms images, dims = 2, got {dims!r}")
+        return MSResidual(FATM(dim, num_heads, neuron))
     if spec in ATTENTIONS:
-        if spec in ("sdsa3", "softmax"):
+        if spec in ("sdsa3", "softmax", "dssa"):
             options = {**options, "dims": dims}
         return MSResidual(build_attention(spec, dim, num_heads, neuron, residual="membrane", **options))
-    known = ("id", "avg", "max", "avg+", "max+", "dwc3", "dwc5", "dwc7", "ssa_dwc3", "ssa_dwc5", *ATTENTIONS)
+    known = ("id", "avg", "max", "avg+", "max+", "dwc3", "dwc5", "dwc7", "ssa_dwc3", "ssa_dwc5", "fatm", *ATTENTIONS)
     raise UnknownNameError(f"unknown mixer {spec!r}{nearest(spec, known)}")

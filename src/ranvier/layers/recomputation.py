@@ -199,12 +199,17 @@ class _AsBefore:
         self.inside = [m for module in modules for m in module.modules()]
         stateful = [m for m in self.inside if isinstance(m, Stateful)]
         self.stateful = [(m, _copy_of(m._carried), m._packing) for m in stateful]
+        # Most buffers are written only; a module that also reads what it writes says so.
+        reads = [m for m in self.inside if getattr(m, "reads_own_buffers", False)]
+        self.read = [(m._buffers, n, b.clone()) for m in reads for n, b in m._buffers.items() if b is not None]
 
     def __enter__(self) -> None:
         twins: dict[Tensor, Tensor] = {}  # what the second pass writes (running statistics) is dropped with them
         self.buffers = [(m._buffers, n, b) for m in self.inside for n, b in m._buffers.items() if b is not None]
         for holder, name, buffer in self.buffers:
             holder[name] = twins.setdefault(buffer, buffer.clone())
+        for holder, name, before in self.read:
+            holder[name] = before.clone()
         self.now = [(m, m._carried, m._packing) for m, _, _ in self.stateful]
         for module, carried, packing in self.stateful:
             module._carried, module._packing = _copy_of(carried), packing

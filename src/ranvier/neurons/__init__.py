@@ -20,10 +20,11 @@ from ranvier.neurons.mixture import HDLIF
 from ranvier.neurons.neuron import Neuron
 from ranvier.neurons.parallel import PSN, MaskedPSN, SlidingPSN
 from ranvier.neurons.registry import NEURONS, NeuronFactory, NeuronSpec, build
+from ranvier.neurons.ternary import NegIF
 
 __all__ = [
     "ALIF", "CLIF", "EIF", "GLIF", "HDLIF", "IELIF", "IF", "ILIF", "KLIF", "LIF", "NEURONS", "NILIF", "PLIF", "PSN",
     "QCFSIF", "QFFSIF", "CubaLIF", "GainControl", "GainLIF",
     "HodgkinHuxley", "IntegerLIF", "Izhikevich", "LeakyNeuron", "MaskedPSN",
-    "MembraneNeuron", "Neuron", "NeuronFactory", "NeuronSpec", "ReLU", "SlidingPSN", "SpikeCount", "build",
+    "MembraneNeuron", "NegIF", "Neuron", "NeuronFactory", "NeuronSpec", "ReLU", "SlidingPSN", "SpikeCount", "build",
 ]  # fmt: skip
