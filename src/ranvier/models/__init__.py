@@ -13,6 +13,7 @@ from ranvier.models import (  # noqa: F401  (registers)
     qkformer,
     resnet18_snn,
     scnn_omniglot,
+    semm,
     spike_driven,
     spike_gpt,
     spikepoint,
@@ -20,6 +21,8 @@ from ranvier.models import (  # noqa: F401  (registers)
     spiking_conv_net,
     spiking_mlp,
     spiking_unet,
+    statten,
+    tim,
     vgg_snn,
 )
 from ranvier.models.card import ModelCard, Paper, Reported
@@ -30,6 +33,7 @@ from ranvier.models.denoiser import Denoiser
 from ranvier.models.hdsnn import HDSNN
 from ranvier.models.language import LanguageModel
 from ranvier.models.official import LoadReport, OfficialMismatchError, OfficialNames, load_official
+from ranvier.models.pretrained import WeightCard, list_pretrained, weight_card
 from ranvier.models.registry import (
     MODELS,
     create_model,
@@ -46,6 +50,7 @@ from ranvier.models.spiking_unet import SpikingUNet, scale_thresholds
 __all__ = [
     "HDSNN", "MODELS", "CloudNet", "DelayMLP", "Denoiser", "LanguageModel", "LoadReport", "ModelCard",
     "OfficialMismatchError", "OfficialNames", "Paper", "Reported", "SpikeGPT", "SpikeGPTForSequenceClassification",
-    "SpikingClassifier", "SpikingUNet", "create_model", "describe_models", "list_models", "load_official",
-    "model_card", "next_token_probabilities", "register_model", "scale_thresholds", "trainable_params",
+    "SpikingClassifier", "SpikingUNet", "WeightCard", "create_model", "describe_models", "list_models",
+    "list_pretrained", "load_official", "model_card", "next_token_probabilities", "register_model",
+    "scale_thresholds", "trainable_params", "weight_card",
 ]  # fmt: skip

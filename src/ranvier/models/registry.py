@@ -14,6 +14,7 @@ from torch import nn
 from ranvier.errors import ArgumentError
 from ranvier.layers.quant import WeightSize, prepare_qat, weight_size
 from ranvier.models.card import ModelCard
+from ranvier.models.pretrained import list_pretrained, put_weights, weight_card
 from ranvier.registry import Registry, check_keywords
 
 # Other spellings of the common arguments, as peers and original repositories write them.
@@ -52,11 +53,14 @@ def register_model(card: ModelCard, builder: Callable[..., nn.Module], **preset:
     MODELS.register(card.name)(Entry(card, builder, preset))
 
 
-def create_model(name: str, **overrides: Any) -> nn.Module:
+def create_model(name: str, *, pretrained: bool | str = False, **overrides: Any) -> nn.Module:
     """Build a registered model.
 
     Args:
-        name: a name from `list_models()`.
+        name: a name from `list_models()`, or one with a tag, "spiking_conv_net.mnist": the size of those trained
+            weights.
+        pretrained: load trained weights that come with the package (`list_pretrained`), the model's default ones or
+            those of a tag; their arguments hold where `overrides` gives no other, and the model is in eval mode.
         **overrides: arguments of the model, on top of its published size; common ones are `num_classes`,
             `in_channels`, `img_size`, `T`, `neuron` (name or `dict(type="lif", tau=2.0)`) and `encoder`; `bits`
             quantises the weights of any model (`ranvier.layers.quant.prepare_qat`). Common other spellings
@@ -65,15 +69,27 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     Returns the model; `model.card` is its card and `model.config` the arguments that rebuild it. Raises
     `UnknownNameError` for an unknown name and `ArgumentError` for an argument that the model does not take.
     """
+    card = None
+    if pretrained or ("." in name and name not in MODELS):
+        card = weight_card(_known(name), None if isinstance(pretrained, bool) else pretrained)
+        name, overrides = card.model, {**card.arguments, **_renamed(card.model, overrides)}
+    model = _build(name, overrides)
+    if card is not None and pretrained:
+        put_weights(model, card)
+        model.eval()
+    return model
+
+
+def _known(name: str) -> str:
+    """`name`, perhaps with a tag, whose model is registered; `UnknownNameError` otherwise."""
+    MODELS[name.partition(".")[0]]
+    return name
+
+
+def _build(name: str, overrides: dict[str, Any]) -> nn.Module:
     entry = MODELS[name]
     taken = inspect.signature(entry.builder).parameters
-    renamed: dict[str, Any] = {}
-    for key, value in overrides.items():
-        other = ALIASES.get(key, key)
-        target = other if key not in taken and other in taken else key
-        if target in renamed:
-            raise ArgumentError(f"model {name!r} got {target!r} twice, once as {key!r}")
-        renamed[target] = value
+    renamed = _renamed(name, overrides)
     own = {key: value for key, value in renamed.items() if key != "bits" or key in taken}
     check_keywords(entry.builder, own, f"model {name!r}")
     model = entry.builder(**{**entry.preset, **own})
@@ -84,10 +100,27 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     return model
 
 
-def list_models(pattern: str = "*", family: str | None = None) -> list[str]:
-    """Names of registered models that match a shell-style `pattern`, sorted; optionally of one family."""
+def _renamed(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """`overrides` under the names that the model gives its arguments."""
+    entry = MODELS[name]
+    taken = inspect.signature(entry.builder).parameters
+    renamed: dict[str, Any] = {}
+    for key, value in overrides.items():
+        other = ALIASES.get(key, key)
+        target = other if key not in taken and other in taken else key
+        if target in renamed:
+            raise ArgumentError(f"model {name!r} got {target!r} twice, once as {key!r}")
+        renamed[target] = value
+    return renamed
+
+
+def list_models(pattern: str = "*", family: str | None = None, pretrained: bool = False) -> list[str]:
+    """Names of registered models that match a shell-style `pattern`, sorted; of one family, with trained weights."""
+    trained = {card.model for card in list_pretrained()} if pretrained else None
     return sorted(
-        name for name, entry in MODELS.items() if fnmatchcase(name, pattern) and family in (None, entry.card.family)
+        name
+        for name, entry in MODELS.items()
+        if fnmatchcase(name, pattern) and family in (None, entry.card.family) and (trained is None or name in trained)
     )
 
 
@@ -113,11 +146,16 @@ def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
     """The cards that match `pattern`, ready for JSON, with counts of the instantiated model added.
 
     `trainable`: all that trains but quantiser steps, `quantizer_steps`: those, `weight_bytes`: size in storage with
-    quantised weights packed.
+    quantised weights packed, `pretrained`: the trained weights that come with the package.
     """
     described: list[dict[str, Any]] = []
     for name in list_models(pattern):
         size = _size(name)
         counts = {"trainable": size.params, "quantizer_steps": size.steps, "weight_bytes": size.bytes}
-        described.append({**model_card(name).to_dict(), **counts})
+        weights = [
+            {key: getattr(card, key) for key in ("name", "default", "metric", "value", "standard_error", "n", "bytes")}
+            | {"data": card.data["name"]}
+            for card in list_pretrained(name)
+        ]
+        described.append({**model_card(name).to_dict(), **counts, "pretrained": weights})
     return described

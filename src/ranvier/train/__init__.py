@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ranvier.train.journal import read_journal
     from ranvier.train.loss import cross_entropy, tet
     from ranvier.train.next_token import backward_in_chunks, next_token_loss
+    from ranvier.train.pretrained import WeightCheck, evaluate_pretrained, pack_weights
     from ranvier.train.recipe import Recipe, parse_recipe
     from ranvier.train.recipe_file import list_recipes, load_recipe
     from ranvier.train.run import RunResult, load_run, tokenizer_of
@@ -34,6 +35,7 @@ _HOMES = {
     "interrupt": ("Interrupted",),
     "journal": ("read_journal",),
     "loss": ("cross_entropy", "tet"),
+    "pretrained": ("WeightCheck", "evaluate_pretrained", "pack_weights"),
     "recipe": ("Recipe", "parse_recipe"),
     "recipe_file": ("list_recipes", "load_recipe"),
     "next_token": ("backward_in_chunks", "next_token_loss"),
@@ -45,9 +47,10 @@ _HOMES = {
 
 __all__ = [
     "Evaluation", "FineGrainedDistillation", "Interrupted", "NonFiniteError", "Recipe", "RunError", "RunResult",
-    "Splits", "TextEvaluation", "backward_in_chunks", "build_model", "cross_entropy", "evaluate", "evaluate_run_text",
-    "evaluate_text", "fit", "learning_rate", "list_recipes", "load_recipe", "load_run", "load_splits",
-    "next_token_loss", "parse_recipe", "read_journal", "tet", "tokenizer_of",
+    "Splits", "TextEvaluation", "WeightCheck", "backward_in_chunks", "build_model", "cross_entropy", "evaluate",
+    "evaluate_pretrained", "evaluate_run_text", "evaluate_text", "fit", "learning_rate", "list_recipes",
+    "load_recipe", "load_run", "load_splits", "next_token_loss", "pack_weights", "parse_recipe", "read_journal",
+    "tet", "tokenizer_of",
 ]  # fmt: skip
 
 
