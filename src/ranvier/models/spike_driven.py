@@ -8,12 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from ranvier.encode import Encoder
-from ranvier.layers import ChannelMLP, PatchStem, SpikeDrivenAttention, TransformerBlock, pools_for
+from ranvier.layers import build_stem, pools_for
+from ranvier.layers.stems import Position
+from ranvier.layers.value_only import Freeze
 from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
 from ranvier.models.official import OfficialNames
 from ranvier.models.registry import register_model
-from ranvier.models.transformer import check_transformer, hidden_width, truncated_normal
+from ranvier.models.transformer import MLP, check_transformer, hidden_width, mixing_block, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
 
@@ -29,6 +31,9 @@ class SpikeDrivenTransformer(SpikingClassifier):
         pools: one flag a stage of the stem, "1" halves the image; None pools down to 8×8 tokens at most.
         erode: 3×3 max-pools inside the attention, as released for CIFAR10-DVS.
         attn_threshold: threshold of the neuron after the column sum, None for the neuron's own.
+        attention: "sdsa1", any other of `ranvier.layers.ATTENTIONS`, or "none" for blocks without attention.
+        attention_options: arguments of that attention.
+        freeze_qk, mlp, stem, position: ablations, as in `Spikformer`.
         neuron: name or mapping of the neuron.
     """
 
@@ -45,6 +50,12 @@ class SpikeDrivenTransformer(SpikingClassifier):
         pools: str | None = None,
         erode: bool = False,
         attn_threshold: float | None = 0.5,
+        attention: str = "sdsa1",
+        attention_options: Mapping[str, Any] | None = None,
+        freeze_qk: Freeze | None = None,
+        mlp: MLP = "mlp",
+        stem: str = "sps",
+        position: Position | None = None,
         neuron: NeuronSpec = "lif",
         encoder: str | Mapping[str, Any] | Encoder = "direct",
     ) -> None:
@@ -53,16 +64,17 @@ class SpikeDrivenTransformer(SpikingClassifier):
         make = NeuronFactory(neuron)
         hidden = hidden_width(embed_dim, mlp_ratio)
         pools = pools_for(self.img_size) if pools is None else pools
-        self.stem = PatchStem(in_channels, embed_dim, make, pools, residual="membrane")
+        self.stem = build_stem(stem, in_channels, embed_dim, make, pools, "membrane", position, self.img_size)
+        defaults = {"attn_threshold": attn_threshold, "erode": erode}
         self.blocks = nn.Sequential(
             *(
-                TransformerBlock(
-                    SpikeDrivenAttention(embed_dim, num_heads, make, attn_threshold=attn_threshold, erode=erode),
-                    ChannelMLP(embed_dim, hidden, make, residual="membrane", inner_shortcut=hidden == embed_dim),
+                mixing_block(
+                    embed_dim, num_heads, hidden, make, "membrane", attention, defaults, attention_options, mlp,
+                    freeze_qk,
                 )
                 for _ in range(depth)
             )
-        )
+        )  # fmt: skip
         truncated_normal(self, 0.02)
         self.head_neuron = make(channels=embed_dim)
         self.head = nn.Linear(embed_dim, num_classes)
@@ -71,7 +83,7 @@ class SpikeDrivenTransformer(SpikingClassifier):
         return self.head(self.head_neuron(self.blocks(self.stem(x)).mean((3, 4))))
 
     def official_names(self) -> OfficialNames:
-        """Names in the repository BICLab/Spike-Driven-Transformer, with LIF or PLIF (`spike_mode`) neurons."""
+        """Names in BICLab/Spike-Driven-Transformer, with LIF or PLIF (`spike_mode`) neurons, and in STAtten."""
         return OfficialNames(
             rules=(
                 (r"patch_embed\.proj_(conv|bn)\.(\w+)", r"stem.stages.0.block.\1.\2"),

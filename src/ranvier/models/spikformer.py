@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ranvier.encode import Encoder
-from ranvier.layers import ChannelMLP, Order, PatchStem, SpikingSelfAttention, TransformerBlock, pools_for
+from ranvier.layers import Order, TemporalAttention, build_stem, pools_for
+from ranvier.layers.stems import Position
+from ranvier.layers.value_only import Freeze
 from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
 from ranvier.models.official import OfficialNames
 from ranvier.models.registry import register_model
-from ranvier.models.transformer import check_transformer, hidden_width, truncated_normal
+from ranvier.models.transformer import MLP, check_transformer, hidden_width, mixing_block, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
 
@@ -33,6 +37,14 @@ class Spikformer(SpikingClassifier):
         scale: scale of the attention product.
         order: order of the attention product.
         attn_threshold: threshold of the neuron after it, None for the neuron's own.
+        attention: "ssa", any other of `ranvier.layers.ATTENTIONS` (which takes of the three above what it knows), or
+            "none" for blocks without attention.
+        attention_options: arguments of that attention, on top.
+        freeze_qk: "weights" leaves the weights of queries and keys at their random start (STEP's random attention),
+            "norm" the scale and shift of their batch norms as well, None trains them.
+        mlp: "mlp", or "emsp" for the experts' MLP of SEMM.
+        stem: "sps", or another of `ranvier.layers.STEMS` for ablations.
+        position: position code of those: "conv", "table" or "none"; None for the published one.
         neuron: name or mapping of the neuron.
     """
 
@@ -52,6 +64,12 @@ class Spikformer(SpikingClassifier):
         scale: float = 0.125,
         order: Order = "auto",
         attn_threshold: float | None = 0.5,
+        attention: str = "ssa",
+        attention_options: Mapping[str, Any] | None = None,
+        freeze_qk: Freeze | None = None,
+        mlp: MLP = "mlp",
+        stem: str = "sps",
+        position: Position | None = None,
         neuron: NeuronSpec = "lif",
         encoder: str | Mapping[str, Any] | Encoder = "direct",
     ) -> None:
@@ -59,19 +77,17 @@ class Spikformer(SpikingClassifier):
         check_transformer(embed_dim, depth, num_heads)
         make = NeuronFactory(neuron)
         hidden = hidden_width(embed_dim, mlp_ratio)
-        self.stem = PatchStem(in_channels, embed_dim, make, pools_for(self.img_size) if pools is None else pools)
+        flags = pools_for(self.img_size) if pools is None else pools
+        self.stem = build_stem(stem, in_channels, embed_dim, make, flags, "post", position, self.img_size)
+        defaults = {"qkv_bias": qkv_bias, "attn_threshold": attn_threshold, "scale": scale, "order": order}
         self.blocks = nn.Sequential(
             *(
-                TransformerBlock(
-                    SpikingSelfAttention(
-                        embed_dim, num_heads, make,
-                        qkv_bias=qkv_bias, attn_threshold=attn_threshold, scale=scale, order=order,
-                    ),
-                    ChannelMLP(embed_dim, hidden, make),
+                mixing_block(
+                    embed_dim, num_heads, hidden, make, "post", attention, defaults, attention_options, mlp, freeze_qk
                 )
                 for _ in range(depth)
             )
-        )  # fmt: skip
+        )
         self.head = nn.Linear(embed_dim, num_classes)
         truncated_normal(self.head, 0.02)
         if token_std is not None:
@@ -81,7 +97,7 @@ class Spikformer(SpikingClassifier):
         return self.head(self.blocks(self.stem(x)).mean((3, 4)))
 
     def official_names(self) -> OfficialNames:
-        """Names in the repository ZK-Zhou/spikformer (the CIFAR, ImageNet and CIFAR10-DVS versions)."""
+        """Names in ZK-Zhou/spikformer (CIFAR, ImageNet, CIFAR10-DVS), in Brain-Cog's TIM and in STEP's SEMM."""
         return OfficialNames(
             rules=(
                 (r"patch_embed\.proj_(conv|bn)\.(\w+)", r"stem.stages.0.block.\1.\2"),
@@ -94,10 +110,40 @@ class Spikformer(SpikingClassifier):
                 (r"block\.(\d+)\.attn\.proj_bn\.(\w+)", r"blocks.\1.attention.proj.bn.\2"),
                 (r"block\.(\d+)\.mlp\.(fc[12])_(?:conv|linear)\.(\w+)", r"blocks.\1.mlp.\2.conv.\3"),
                 (r"block\.(\d+)\.mlp\.(fc[12])_bn\.(\w+)", r"blocks.\1.mlp.\2.bn.\3"),
+                (r"block\.(\d+)\.attn\.TIM\.interactor\.(\w+)", r"blocks.\1.attention.interaction.conv.\2"),
+                (r"block\.(\d+)\.attn\.router1\.(\w+)", r"blocks.\1.attention.router.block.conv.\2"),
+                (r"block\.(\d+)\.attn\.router2\.(\w+)", r"blocks.\1.attention.router.block.bn.\2"),
+                (r"block\.(\d+)\.mlp\.dw_(conv|bn)\.(\w+)", r"blocks.\1.mlp.gate.\2.\3"),
                 (r"head\.(weight|bias)", r"head.\1"),
             ),
             # Layer norms, and in the event version a position embedding, that no forward pass touches.
             ignored=(r"block\.\d+\.norm[12]\.\w+", r"norm\.\w+", r"pos_embed"),
+        )
+
+    def prepare_official(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """SEMM has a layer for the queries of every expert; here they are one layer with the experts side by side."""
+        merged = dict(given)
+        found: dict[str, list[tuple[int, str]]] = {}
+        for name in given:
+            match = re.fullmatch(r"(block\.\d+\.attn\.)ff_list\.(\d+)\.unit_(linear|conv|bn)\.(\w+)", name)
+            if match:
+                at, expert, layer, part = match.groups()
+                found.setdefault(f"{at}q_{layer}.{part}", []).append((int(expert), name))
+        for target, parts in found.items():
+            tensors = [merged.pop(name) for _, name in sorted(parts)]
+            merged[target] = tensors[0] if tensors[0].dim() == 0 else torch.cat(tensors)
+        return merged
+
+    def follow_release(self, on: bool = True) -> str:
+        """Switch the released TIM's way of splitting the heads on or off; says what was done."""
+        found = [module for module in self.modules() if isinstance(module, TemporalAttention)]
+        for module in found:
+            module.released = on
+        if not found:
+            return ""
+        return (
+            "as in the release of TIM, heads are split without transposing channels and tokens; "
+            "model.follow_release(False) splits them as Spikformer does"
         )
 
 

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal
+
 from torch import nn
 
 from ranvier.errors import ArgumentError
+from ranvier.layers import (
+    ATTENTIONS,
+    ChannelMLP,
+    ExpertsMLP,
+    IdentityMixer,
+    MixerBlock,
+    TransformerBlock,
+    build_attention,
+    freeze_queries,
+)
+from ranvier.layers.residual import Residual
+from ranvier.layers.value_only import Freeze
+from ranvier.neurons import NeuronFactory
+
+MLP = Literal["mlp", "emsp"]
 
 
 def check_transformer(embed_dim: int, depth: int, num_heads: int) -> None:
@@ -31,3 +50,46 @@ def truncated_normal(module: nn.Module, std: float) -> None:
             nn.init.trunc_normal_(layer.weight, std=std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def mixing_block(
+    dim: int,
+    num_heads: int,
+    hidden: int,
+    neuron: NeuronFactory,
+    residual: Residual,
+    attention: str,
+    defaults: Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
+    mlp: MLP = "mlp",
+    freeze_qk: Freeze | None = None,
+) -> nn.Module:
+    """A transformer block whose attention, MLP and training of queries and keys are configuration.
+
+    Args:
+        dim, num_heads, hidden, neuron, residual: widths, heads and neurons.
+        attention: a name of `ranvier.layers.ATTENTIONS`, or "none" for a block without the branch.
+        defaults: arguments that the model offers; an attention that does not know one goes without it.
+        options: arguments for this attention on top of them; an unknown one is an error.
+        mlp: "mlp", or "emsp" for the experts' one.
+        freeze_qk: leave queries and keys untrained, see `ranvier.layers.freeze_queries`.
+    """
+    if mlp not in ("mlp", "emsp"):
+        raise ArgumentError(f"mlp must be 'mlp' or 'emsp', got {mlp!r}")
+    if mlp == "mlp":
+        inner = residual == "membrane" and hidden == dim
+        branch: nn.Module = ChannelMLP(dim, hidden, neuron, residual, inner_shortcut=inner)
+    else:
+        branch = ExpertsMLP(dim, hidden, neuron, residual)
+    if attention == "none":
+        if options or freeze_qk is not None:
+            raise ArgumentError("attention='none' has neither attention_options nor queries and keys to freeze")
+        return MixerBlock(IdentityMixer(), branch)
+    known = inspect.signature(ATTENTIONS[attention]).parameters
+    arguments = {key: value for key, value in defaults.items() if key in known}
+    mixer = build_attention(
+        attention, dim, num_heads, neuron, **{"residual": residual, **arguments, **(options or {})}
+    )  # fmt: skip
+    if freeze_qk is not None:
+        freeze_queries(mixer, freeze_qk)
+    return TransformerBlock(mixer, branch)
