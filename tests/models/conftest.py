@@ -21,6 +21,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "qkformer": {"embed_dim": 32, "depth": 4, "num_heads": 2},
     "maxformer": {"embed_dim": 32, "num_heads": 2},
     "msresnet": {"widths": (8, 8, 16)},
+    "spikingformer": {"embed_dim": 32, "depth": 2, "num_heads": 2},
+    "sglformer": {"embed_dim": 32, "depth": 3, "num_heads": 2},
+    "spikingresformer": {"widths": (16, 32, 32), "num_heads": (1, 2, 2), "depths": (1, 1, 2)},
+    "swformer": {"embed_dim": 32, "depth": 2},
     "metaspikeformer": {"embed": (8, 16, 16, 32), "depth": 4, "num_heads": 2},
     "qsd": {"embed": (4, 8, 8, 16), "depth": 4, "num_heads": 2, "layer_scale": 0.5},
     "mlp": {"hidden": (24, 16)},
@@ -47,9 +51,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_classes": 10,
         "neuron": {"type": "lif", "threshold": 0.03},  # nothing normalises
     },
-    "semm": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"experts": 3, "expert_dim": 8}},
+    "semm": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"experts": 3, "expert_dim": 8, "scale": 0.5}},
     "tim": {"embed_dim": 32, "depth": 2, "num_heads": 2},
-    "statten": {"embed_dim": 32, "depth": 2, "num_heads": 2},
+    "statten": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"scale": 0.004}},
     "spike_gpt": {"num_classes": 11, "n_layer": 3, "n_embd": 24, "init": "torch_default"},
 }
 

@@ -18,8 +18,8 @@ from ranvier.state import Stateful
 class SpatioTemporalAttention(SpikingAttention, Stateful):
     """STAtten (Lee et al., CVPR 2025): `LIF½(Q (Kᵀ V) s)` over the tokens of `chunk` steps together.
 
-    A step sees the later ones of its chunk, so the latency of a stream is `chunk` steps: inside `ranvier.carry` every
-    call must bring whole chunks (`StateError`). Without it a last chunk may be shorter.
+    A step sees the later ones of its chunk, so the latency of a stream is `chunk` steps: inside `ranvier.carry` only the
+    last call may end within a chunk (`StateError` in the next). A last chunk may be shorter.
 
     Args:
         dim, num_heads, neuron, residual, qkv_bias, attn_threshold: as in `SpikingAttention`.
@@ -53,11 +53,13 @@ class SpatioTemporalAttention(SpikingAttention, Stateful):
         self.order: Order = order
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._carried is not None and x.shape[0] % self.chunk:
+        state = self.recall()
+        if state is not None and bool(state[0].any()):
             raise StateError(
-                f"STAtten looks at {self.chunk} steps at once, so a stream must come in multiples of {self.chunk} "
-                f"steps, got {x.shape[0]}"
+                f"STAtten looks at {self.chunk} steps at once, and the stream was last cut inside such a chunk; bring "
+                f"multiples of {self.chunk} steps"
             )
+        self.remember((x.new_full(x.shape[1:2], x.shape[0] % self.chunk),))
         return super().forward(x)
 
     def mix_grid(self, grid: tuple[int, ...], *projections: Tensor) -> Tensor:
