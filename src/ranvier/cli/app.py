@@ -16,6 +16,7 @@ from ranvier.cli.data import data
 from ranvier.cli.dc import dc
 from ranvier.cli.energy import energy
 from ranvier.cli.evaluate import evaluate
+from ranvier.cli.exit import exit_verb
 from ranvier.cli.generate import generate
 from ranvier.cli.loop import loop
 from ranvier.cli.models import models
@@ -39,6 +40,7 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "sample": sample,
     "generate": generate,
     "dc": dc,
+    "exit": exit_verb,
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")

@@ -11,6 +11,7 @@ from ranvier.cli import subject
 from ranvier.cli.exits import DONE, FAILED
 from ranvier.cli.options import AsJson, DataRoot, KeyValues
 from ranvier.cli.output import print_json, print_table
+from ranvier.errors import ConfigError
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write the converted net to.")]
 Precision = Annotated[str, typer.Option("--precision", help="Of the comparison: float64 or float32.")]
@@ -36,6 +37,20 @@ def convert(
     data_root: DataRoot = None,
     samples: subject.Samples = 64,
     seed: subject.Seed = 0,
+    from_ann: Annotated[
+        bool, typer.Option("--from-ann", help="Neurons in place of the activations of a trained ANN instead.")
+    ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Of --from-ann: weights of a model by name, .safetensors."),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of --from-ann: T of the spiking net.")] = 16,
+    neuron: Annotated[
+        str, typer.Option("--neuron", help="Of --from-ann: qcfs_if, or qffs_if with noise correction.")
+    ] = "qcfs_if",
+    quantile: Annotated[
+        float, typer.Option("--quantile", min=0, max=1, help="Of --from-ann: of ReLU outputs, as threshold.")
+    ] = 0.999,
     as_json: AsJson = False,
 ) -> None:
     """Turn a net into one in which binary spikes enter every synaptic layer, and prove that it is the same net.
@@ -44,12 +59,26 @@ def convert(
     time. Then logits, predictions and the input of every layer are compared on test samples. Exits with 1 when they
     differ.
 
+    With --from-ann, integrate-and-fire neurons take the place of QCFS, LSQ and ReLU activations, max-pools become
+    average pools, and accuracy after each step is compared with the ANN's. What cannot be converted is listed.
+
     \b
     Examples:
       ranvier convert runs/qsd --out runs/qsd/spikes --samples 1000
       ranvier convert qsd_transformer_15m img_size=32 'embed=[8,16,16,32]' depth=4
       ranvier convert spikformer img_size=8 in_channels=1 T=2 --json
+      ranvier convert runs/ann --from-ann --steps 16 --out runs/snn
+      ranvier convert resnet20_qcfs --from-ann --checkpoint model.safetensors --data cifar10 --neuron qffs_if
     """
+    if from_ann:
+        from ranvier.cli.from_ann import convert_from_ann
+
+        convert_from_ann(
+            model, arguments, checkpoint, data, data_root, steps, neuron, quantile, samples, seed, out, as_json
+        )
+        return
+    if checkpoint is not None:
+        raise ConfigError("--checkpoint goes with --from-ann")
     from ranvier import infer
 
     seen = subject.find(model, arguments, data, data_root, samples, seed)
