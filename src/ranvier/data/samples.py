@@ -21,10 +21,13 @@ class Samples(Dataset[tuple[Tensor, int]]):
 
     `dataset[i]` is `(x, y)`: a float32 tensor, `[C, H, W]` or `[T, C, H, W]`, and an int. `dataset.batch(indices)` is
     the same for many samples in one go: `[B, C, H, W]`, or `[T, B, C, H, W]` for sequences, and int64 labels `[B]`.
+    `keys` names the picture behind each sample where that is known: data sets that show the same pictures (images, and
+    recordings of them) share these names.
     """
 
     labels: Tensor
     time_first: bool
+    keys: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,6 +74,8 @@ class Subset(Samples):
         self.indices = as_index(indices, len(dataset))
         self.labels = dataset.labels[self.indices]
         self.time_first = dataset.time_first
+        if dataset.keys is not None:
+            self.keys = [dataset.keys[i] for i in self.indices.tolist()]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not -len(self) <= index < len(self):
