@@ -53,7 +53,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "semm": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"experts": 3, "expert_dim": 8, "scale": 0.5}},
     "tim": {"embed_dim": 32, "depth": 2, "num_heads": 2},
-    "statten": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"scale": 0.004}},
+    "statten": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"scale": 0.04}},
     "spike_gpt": {"num_classes": 11, "n_layer": 3, "n_embd": 24, "init": "torch_default"},
 }
 
