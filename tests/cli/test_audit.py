@@ -86,3 +86,24 @@ def test_errors(arguments: list[str], said: str, ranvier: Ranvier) -> None:
     assert outcome.code == 2
     assert said in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_json_has_a_block_for_every_energy_model_and_one_of_neurobench(ranvier: Ranvier) -> None:
+    found = json.loads(ranvier("energy", *SMALL, "--bits", "3", "--json").out)
+    assert list(found["energy"]) == list(measure.energy.ENERGY_MODELS)
+    for name, block in found["energy"].items():
+        assert block["total_pj"] == pytest.approx(sum(block["breakdown"].values())), name
+        assert block["constants"] and block["layers"]
+    assert found["energy"]["bit_serial"]["constants"]["bits"] == 3
+    assert found["energy"]["event"]["constants"]["flow"] == "event"
+    metrics = found["neurobench"]
+    assert metrics["SynapticOperations"]["Dense"] > 0 and metrics["Footprint"] > 4 * 16 * 64
+    assert found["neurobench_ext"]["T"] == 2
+
+
+@pytest.mark.parametrize("accounting", ["event", "tiled", "lemaire2022", "bit_serial"])
+def test_each_accounting_has_its_table(accounting: str, ranvier: Ranvier) -> None:
+    said = ranvier("energy", *SMALL, "--accounting", accounting).out
+    assert f"{accounting.replace('_', ' ')}: " in said and "head" in said
+    told = json.loads(ranvier("energy", *SMALL, "--accounting", accounting, "--json").out)
+    assert told["total_pj"] == told["energy"][accounting]["total_pj"]
