@@ -54,6 +54,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "semm": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"experts": 3, "expert_dim": 8, "scale": 0.5}},
     "tim": {"embed_dim": 32, "depth": 2, "num_heads": 2},
     "statten": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"scale": 0.04}},
+    "spt": {
+        "num_points": 32, "width": 12, "channels": 6, "stages": 3, "neighbours": 4, "sampling": "repeat",
+        "samples": 16, "first": None,
+    },
     "spike_gpt": {"num_classes": 11, "n_layer": 3, "n_embd": 24, "init": "torch_default"},
 }
 

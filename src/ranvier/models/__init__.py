@@ -14,14 +14,21 @@ from ranvier.models import (  # noqa: F401  (registers)
     resnet18_snn,
     scnn_omniglot,
     semm,
+    sglformer,
     spike_driven,
     spike_gpt,
     spikepoint,
     spikformer,
     spiking_conv_net,
+    spiking_detector,
     spiking_mlp,
+    spiking_segmentor,
     spiking_unet,
+    spikingformer,
+    spikingresformer,
+    spt,
     statten,
+    swformer,
     tim,
     vgg_snn,
 )
@@ -30,6 +37,7 @@ from ranvier.models.classifier import SpikingClassifier
 from ranvier.models.cloud import CloudNet
 from ranvier.models.delay_mlp import DelayMLP
 from ranvier.models.denoiser import Denoiser
+from ranvier.models.dense import Backbone, Detection, DetectionNet, Pyramid, SegmentationNet
 from ranvier.models.hdsnn import HDSNN
 from ranvier.models.language import LanguageModel
 from ranvier.models.official import LoadReport, OfficialMismatchError, OfficialNames, load_official
@@ -45,12 +53,15 @@ from ranvier.models.registry import (
 )
 from ranvier.models.sampling import next_token_probabilities
 from ranvier.models.spike_gpt import SpikeGPT, SpikeGPTForSequenceClassification
+from ranvier.models.spiking_detector import SpikingDetector
+from ranvier.models.spiking_segmentor import SpikingSegmentor
 from ranvier.models.spiking_unet import SpikingUNet, scale_thresholds
 
 __all__ = [
-    "HDSNN", "MODELS", "CloudNet", "DelayMLP", "Denoiser", "LanguageModel", "LoadReport", "ModelCard",
-    "OfficialMismatchError", "OfficialNames", "Paper", "Reported", "SpikeGPT", "SpikeGPTForSequenceClassification",
-    "SpikingClassifier", "SpikingUNet", "WeightCard", "create_model", "describe_models", "list_models",
+    "HDSNN", "MODELS", "Backbone", "CloudNet", "DelayMLP", "Denoiser", "Detection", "DetectionNet", "LanguageModel",
+    "LoadReport", "ModelCard", "OfficialMismatchError", "OfficialNames", "Paper", "Pyramid", "Reported",
+    "SegmentationNet", "SpikeGPT", "SpikeGPTForSequenceClassification", "SpikingClassifier", "SpikingDetector",
+    "SpikingSegmentor", "SpikingUNet", "WeightCard", "create_model", "describe_models", "list_models",
     "list_pretrained", "load_official", "model_card", "next_token_probabilities", "register_model",
     "scale_thresholds", "trainable_params", "weight_card",
 ]  # fmt: skip
