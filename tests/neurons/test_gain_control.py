@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -156,3 +157,32 @@ def test_bad_arguments_are_named(arguments: dict[str, object]) -> None:
         GainControl(LIF(), tau=3.0)
     with pytest.raises(ArgumentError, match="gain_lif has LIF"):
         GainLIF(neuron="if")
+
+
+@pytest.mark.parametrize("rule", ["local", "closed_form"])
+def test_recurrent_spikes_arrive_a_step_later_and_are_not_scaled(rule: Literal["local", "closed_form"]) -> None:
+    weights = torch.tensor([[0.0, 0.0], [3.0, 0.0]], dtype=torch.float64)
+    neuron = GainLIF(tau=2.0, rule=rule, gain=0.5, tau_gain=math.inf, recurrent=weights)
+    x = torch.zeros(4, 1, 2, dtype=torch.float64)
+    x[0, 0, 0] = 4.0  # g d = 2 drives neuron 0 to the threshold; its spike gives neuron 1 an input of 3
+    expected = torch.zeros(4, 1, 2, dtype=torch.float64)
+    expected[0, 0, 0] = expected[1, 0, 1] = 1.0
+    assert torch.equal(neuron(x), expected)
+    with ranvier.carry(neuron):
+        assert torch.equal(torch.cat([neuron(x[:1]), neuron(x[1:])]), expected)
+
+
+def test_zero_recurrent_weights_change_nothing() -> None:
+    x = torch.randn(12, 2, 5) * 2
+    plain, linked = GainLIF(tau_gain=20.0), GainLIF(tau_gain=20.0, recurrent=torch.zeros(5, 5))
+    assert torch.equal(plain(x), linked(x))
+    assert "recurrent" in linked.state_dict()
+
+
+def test_recurrent_mistakes_are_named() -> None:
+    with pytest.raises(ArgumentError, match="square"):
+        GainLIF(recurrent=torch.zeros(2, 3))
+    with pytest.raises(ArgumentError, match="recurrent needs mode='stream'"):
+        GainLIF(recurrent=torch.zeros(2, 2), mode="frozen")
+    with pytest.raises(ShapeError, match="2 neurons"):
+        GainLIF(recurrent=torch.zeros(2, 2))(torch.zeros(3, 1, 4))

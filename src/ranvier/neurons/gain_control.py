@@ -24,6 +24,14 @@ def _inverse_softplus(x: float) -> float:
     return x + math.log(-math.expm1(-x))
 
 
+def _weights(recurrent: Tensor, mode: Mode) -> Tensor:
+    if mode != "stream":
+        raise ArgumentError(f"recurrent needs mode='stream', got mode={mode!r}")
+    if recurrent.dim() != 2 or recurrent.shape[0] != recurrent.shape[1] or not bool(torch.isfinite(recurrent).all()):
+        raise ArgumentError(f"recurrent must be a finite square matrix [N, N], got shape {tuple(recurrent.shape)}")
+    return recurrent.detach().clone()
+
+
 @NEURONS.register("gain_control")
 class GainControl(Neuron):
     """A neuron whose input gain follows the statistics of its drive and of its own spikes (local rule of adaptive
@@ -37,6 +45,9 @@ class GainControl(Neuron):
         c ← ρ_g c + (1 − ρ_g) f²,   g = (c + γ) / ((1 + α) c + γ),   ρ_g = exp(−1/τ_g).
 
     A strong drive lowers the gain towards 1/(1 + α), a weak one leaves it near 1; γ (in units of f²) tells them apart.
+    With `recurrent` W the neurons also drive each other, s = neuron(g d + W s₋₁): only their own input is scaled, and a
+    change of one gain reaches the others through W.
+
     Gains are state like the membrane: every call starts from `gain`, nothing has to be reset, and `ranvier.carry`
     streams them. All times are in steps.
 
@@ -59,6 +70,8 @@ class GainControl(Neuron):
         learn: learn α, γ and (local rule) τ_g as positive numbers; implies `through_gain`.
         through_gain: pass gradient through the adaptation. By default gains are state and constants to the gradient.
         channels, channel_axis: of the buffer in the modes "batch" and "frozen", and what `share` keeps apart.
+        recurrent: fixed weights W `[N, N]` from the spikes of the step before to the input of this one, for inputs
+            `[T, B, N]`; mode "stream" only.
         options: further keywords go to the neuron (`threshold`, `tau`, `surrogate`, ...).
     """
 
@@ -79,6 +92,7 @@ class GainControl(Neuron):
         through_gain: bool = False,
         channels: int | None = None,
         channel_axis: int = 2,
+        recurrent: Tensor | None = None,
         **options: Any,
     ) -> None:
         if isinstance(neuron, Neuron) and options:
@@ -127,7 +141,10 @@ class GainControl(Neuron):
         if mode != "stream":
             self.register_buffer("gains", torch.full(() if channels is None else (channels,), self.start))
         own = (("g", "r") if rule == "local" else ("c",)) if mode == "stream" else ()
+        own += ("s",) if recurrent is not None else ()
         self.state_names = (*own, *inner.state_names)
+        self.recurrent: Tensor | None
+        self.register_buffer("recurrent", None if recurrent is None else _weights(recurrent, mode))
 
     def _constants(self) -> tuple[Any, Any, Any]:
         given = (self.alpha, self.gamma, self.tau_gain)
@@ -166,7 +183,19 @@ class GainControl(Neuron):
         own = (
             (torch.full_like(work, self.start), torch.zeros_like(work)) if self.rule == "local" else (self._rest(work),)
         )
-        return (*own, *inner)
+        return (*own, *([torch.zeros_like(work)] if self.recurrent is not None else []), *inner)
+
+    def _lateral(self, inner: list[Tensor]) -> Tensor | float:
+        """W s₋₁; takes the spikes of the step before off the state."""
+        if self.recurrent is None:
+            return 0.0
+        before = inner.pop(0)
+        if before.shape[-1] != self.recurrent.shape[0]:
+            raise ShapeError(
+                f"gain control has recurrent weights of {self.recurrent.shape[0]} neurons, the input has "
+                f"{before.shape[-1]} on its last axis"
+            )
+        return before @ self.recurrent.to(before.dtype).T
 
     def _rest(self, like: Tensor) -> Tensor:
         """The mean square of the drive for which the closed form gives the gain that a sequence starts from."""
@@ -182,20 +211,25 @@ class GainControl(Neuron):
         alpha, gamma, tau = self._constants()
         if self.rule == "local":
             g, r, *inner = state
-            s, after = self.neuron.step(g * drive, tuple(inner))
+            lateral = self._lateral(inner)
+            s, after = self.neuron.step(g * drive + lateral, tuple(inner))
             felt, spikes, g_now = (drive, s, g) if self.through_gain else (drive.detach(), s.detach(), g.detach())
             rho = math.exp(-1 / self.tau_rate)
             r = rho * r + (1 - rho) * self.rate_scale * spikes.to(r.dtype)
             f = torch.relu(felt)
             pull = self._mean(f * f) * (g_now - 1) + alpha * self._mean(f * r) + gamma * (g_now - 1)
             g = torch.clamp(g_now - pull / tau, self.low, self.high)
-            return s.to(x_t.dtype), (g, r, *after)
+            return s.to(x_t.dtype), (g, r, *self._kept(s), *after)
         c, *inner = state
         g = torch.clamp((c + gamma) / ((1 + alpha) * c + gamma + 1e-30), self.low, self.high)
-        s, after = self.neuron.step(g * drive, tuple(inner))
+        lateral = self._lateral(inner)
+        s, after = self.neuron.step(g * drive + lateral, tuple(inner))
         f = torch.relu(drive if self.through_gain else drive.detach())
         rho = torch.exp(-1 / tau) if isinstance(tau, Tensor) else math.exp(-1 / tau)
-        return s.to(x_t.dtype), (rho * c + (1 - rho) * self._mean(f * f), *after)
+        return s.to(x_t.dtype), (rho * c + (1 - rho) * self._mean(f * f), *self._kept(s), *after)
+
+    def _kept(self, spikes: Tensor) -> tuple[Tensor, ...]:
+        return () if self.recurrent is None else (spikes,)
 
     def scan(self, x: Tensor, state: State | None, keep_state: bool) -> tuple[Tensor, State | None]:
         if self.mode == "stream":
