@@ -51,12 +51,24 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_classes": 10,
         "neuron": {"type": "lif", "threshold": 0.03},  # nothing normalises
     },
-    "semm": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"experts": 3, "expert_dim": 8, "scale": 0.5}},
+    "semm": {
+        "embed_dim": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "attention_options": {"experts": 3, "expert_dim": 8, "scale": 0.5},
+    },
     "tim": {"embed_dim": 32, "depth": 2, "num_heads": 2},
     "statten": {"embed_dim": 32, "depth": 2, "num_heads": 2, "attention_options": {"scale": 0.04}},
     "spt": {
-        "num_points": 32, "width": 12, "channels": 6, "stages": 3, "neighbours": 4, "sampling": "repeat",
-        "samples": 16, "first": None,
+        "num_points": 32,
+        "width": 12,
+        "channels": 6,
+        "stages": 3,
+        "neighbours": 4,
+        "sampling": "repeat",
+        "samples": 16,
+        "first": None,
+        "neuron": {"type": "lif", "threshold": 0.2},
     },
     "spike_gpt": {"num_classes": 11, "n_layer": 3, "n_embd": 24, "init": "torch_default"},
 }
