@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import ranvier
-from ranvier.errors import ArgumentError, CheckpointError
+from ranvier.errors import ArgumentError, CheckpointError, StateError
 from ranvier.infer import (
     AnnConversion,
     EarlyExitRunner,
@@ -87,6 +87,22 @@ def test_charge_is_conserved() -> None:
         out = neuron(x)
         (v,) = next(iter(memory.states.values()))
     torch.testing.assert_close(v, 0.375 + x.sum(0) - out.sum(0), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale_output", [True, False])
+def test_a_step_of_a_stream_is_the_step_of_a_sequence(scale_output: bool) -> None:
+    x = torch.randn(20, 3, 50)
+    neuron = QCFSIF(0.75, scale_output=scale_output)
+    with torch.no_grad():
+        whole = neuron(x)
+        with ranvier.carry(neuron) as memory:
+            steps = torch.cat([neuron(x[t : t + 1]) for t in range(9)])
+            rest = neuron(x[9:])
+            (v,) = next(iter(memory.states.values()))
+    assert torch.equal(torch.cat((steps, rest)), whole) and v.shape == (3, 50)
+    with torch.no_grad(), ranvier.carry(neuron), pytest.raises(StateError, match="carries state"):
+        neuron(x[:1])
+        neuron(x[:1, :2])
 
 
 def two_layers(activation: type[nn.Module] = QCFS, **options: object) -> nn.Sequential:

@@ -207,8 +207,9 @@ class Folded(nn.Module):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        neurons = [module for module in self.net.modules() if isinstance(module, FoldedNeuron)]
-        constants = [module for module in self.net.modules() if isinstance(module, WindowedConstant)]
+        timed = [module for module in self.net.modules() if isinstance(module, FoldedNeuron | WindowedConstant)]
+        neurons = [module for module in timed if isinstance(module, FoldedNeuron)]
+        constants = [module for module in timed if isinstance(module, WindowedConstant)]
         if self.window is not None:
             shown = self.window(x)
             x = x * shown.view(*shown.shape, *(1,) * (x.dim() - 2)).to(x.dtype)

@@ -176,7 +176,7 @@ class EarlyExitRunner:
         with eval_mode(self.model):
             fed, repeated = self._frames(x, static)
             job = _Job(self, fed, x if static else x[0], repeated, self.steps if static else len(x), _Results(samples))
-            with StaticFirst(self.model, self.cache_static and repeated) as job.first:
+            with StaticFirst(self.model, self.cache_static and repeated) as job.first, carry(self.model) as job.memory:
                 job.run(samples)
         return job.results.done()
 
@@ -205,6 +205,7 @@ class _Job:
     limit: int
     results: _Results
     first: StaticFirst | None = None
+    memory: Memory | None = None  # the one that the model carries; groups of rows take turns in it
 
     def start(self, rows: Tensor) -> _Active:
         """Samples that begin."""
@@ -225,9 +226,11 @@ class _Job:
     def advance(self, active: _Active) -> None:
         """One chunk: compute, then decide step by step."""
         size = min(self.runner.chunk, self.limit - int(active.t.min()))
-        assert self.first is not None
-        with carry(self.runner.model, active.memory), self.first.using(active.cache, size, len(active.rows)):
+        assert self.first is not None and self.memory is not None
+        self.memory.states = active.memory.states
+        with self.first.using(active.cache, size, len(active.rows)):
             logits = self.runner.model(self.part(active, size)).float()
+        active.memory.states = self.memory.states
         check_recorded(logits)
         if active.total.numel() == 0:
             active.total = torch.zeros_like(logits[0])
