@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from ranvier.infer.engine.engine import Engine, compile
+from ranvier.infer.engine.compile import compile
+from ranvier.infer.engine.engine import Engine
+from ranvier.infer.engine.report import Report
+from ranvier.infer.engine.trace import NotCompilableError
 
-__all__ = ["Engine", "compile"]
+__all__ = ["Engine", "NotCompilableError", "Report", "compile"]
