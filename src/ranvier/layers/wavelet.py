@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,14 +21,14 @@ def haar_matrix(size: int) -> Tensor:
     """
     if not isinstance(size, int) or size < 1 or size & (size - 1):
         raise ArgumentError(f"a Haar matrix needs a size that is a power of two, got {size!r}")
-    rows: list[list[float]] = [[size**-0.5] * size]
+    rows: list[list[float]] = [[1 / math.sqrt(size)] * size]
     width = size
     while width > 1:
         half = width // 2
         for start in range(0, size, width):
             row = [0.0] * size
-            row[start : start + half] = [width**-0.5] * half
-            row[start + half : start + width] = [-(width**-0.5)] * half
+            row[start : start + half] = [1 / math.sqrt(width)] * half
+            row[start + half : start + width] = [-1 / math.sqrt(width)] * half
             rows.append(row)
         width = half
     return torch.tensor(rows, dtype=torch.float64, device="cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
@@ -53,7 +53,8 @@ class SGLFormer(SpikingClassifier):
             to T), "mean" averages them. None for "full" where the layout is fused.
         scale, order, attn_threshold: of the attention products, as in `Spikformer`.
         batch_leak: reproduce the release for ImageNet, where one neuron of every global attention carries its membrane
-            from a sample into the next one of the batch.
+            from a sample into the next one of the batch, and so does the first neuron of all where the first
+            convolution works at full resolution.
         neuron: name or mapping of the neuron.
     """
 
@@ -93,6 +94,8 @@ class SGLFormer(SpikingClassifier):
         hidden = hidden_width(embed_dim, mlp_ratio)
         product: dict[str, Any] = {"attn_threshold": attn_threshold, "scale": scale, "order": order}
         self.layout: Layout = layout
+        self.batch_leak = batch_leak
+        self.leaky_stem = layout == "staged" and pools[0] == "0"
 
         widths = (in_channels, embed_dim // (6 if layout == "fused" else 8), embed_dim // 4, embed_dim // 2)
         self.stem = nn.Sequential(
@@ -134,16 +137,26 @@ class SGLFormer(SpikingClassifier):
         self.head = nn.Linear(embed_dim, num_classes)
         truncated_normal(self.head, 0.02)
 
+    def _tokens(self, x: Tensor) -> Tensor:
+        if not (self.batch_leak and self.leaky_stem):
+            return self.stem(x)
+        first = cast(ConvBNNeuron, self.stem[0])
+        membrane = first.block(x)
+        return self.stem[1:](first.neuron(membrane.flatten(0, 1).unsqueeze(1)).view_as(membrane))
+
     def classify(self, x: Tensor) -> Tensor:
-        x = self.blocks(self.stem(x))
+        x = self.blocks(self._tokens(x))
         return self.head(x.mean((3, 4)) if self.readout is None else self.readout(x))
 
     def follow_release(self, on: bool = True) -> str:
         """Switch the release's leak between samples (`batch_leak`) on or off; says what was done."""
+        if self.layout == "fused":
+            return ""
+        self.batch_leak = on
         leaks = [m for m in self.modules() if isinstance(m, SpikingSelfAttention) and not isinstance(m, UnbiasedSSA)]
         for module in leaks:
             module.batch_leak = on
-        return _LEAK_NOTE if leaks else ""
+        return _LEAK_NOTE
 
     def official_names(self) -> OfficialNames:
         """Names in the repository ZhangHanN1/SGLFormer (the CIFAR, event and ImageNet versions)."""
@@ -195,14 +208,15 @@ _PAPER = Paper(
 )  # fmt: skip
 _SOURCE = "Zhang et al., Front. Neurosci. 2024"
 _LEAK_NOTE = (
-    "as in the release, one neuron of every global attention carries its membrane from sample to sample, so that "
-    "results depend on the batch; model.follow_release(False) keeps samples apart"
+    "as in the release, one neuron of every global attention (and of the stem, where it begins at full resolution) "
+    "carries its membrane from sample to sample, so that results depend on the batch; model.follow_release(False) "
+    "keeps samples apart"
 )
 _INTEGERS = "integers enter convolutions: residual sums of spikes (every part of every block)"
 _DEAD = "the layer norms of the released blocks, which no forward pass uses, are left out (the publication counts them)"
 _LEAK = (
-    "samples do not see each other; in the release the neuron after a global attention's projection reads the "
-    "flattened time and batch as its time (batch_leak=True reproduces that)"
+    "samples do not see each other; in the release the neuron after a global attention's projection (and the first "
+    "one of the stem at full resolution) reads the flattened time and batch as its time (batch_leak=True reproduces it)"
 )
 _STEPS = (
     "the readout over all tokens and steps is returned as T contributions whose mean is the original's logit; in "
