@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ranvier.data.order import permutation
+from ranvier.data.order import balanced, permutation
 from ranvier.data.samples import Samples
 from ranvier.errors import ArgumentError
 
@@ -62,6 +62,7 @@ def loader(
     prefetch: int = 0,
     rank: int = 0,
     world: int = 1,
+    balance: Tensor | None = None,
 ) -> Batches:
     """The batches of one epoch: `x` is `[B, C, H, W]`, or `[T, B, C, H, W]` for sequences; `y` is int64 `[B]`.
 
@@ -74,6 +75,8 @@ def loader(
         prefetch: batches that a background thread prepares ahead.
         rank, world: this process and the number of them: each takes its share of every global batch of
             `world * batch_size` samples. Without `drop_last` the last shares may differ by one sample, or be missing.
+        balance: labels `[N]`; with `shuffle`, the samples of an epoch are drawn with replacement so that every class
+            is equally likely.
     """
     count = len(dataset)  # pyright: ignore[reportArgumentType]
     _check_integers(batch_size=(batch_size, 1), start=(start, 0), prefetch=(prefetch, 0), world=(world, 1))
@@ -83,6 +86,8 @@ def loader(
     if count == 0:
         raise ArgumentError("the data set is empty: there is nothing to load")
     order = permutation(count, seed, epoch) if shuffle else np.arange(count)
+    if balance is not None and shuffle:
+        order = balanced(balance.numpy(), seed, epoch)
     step = batch_size * world
     ends = range(step, count + 1, step) if drop_last else range(step, count + step, step)
     parts = [order[end - step : end][rank::world] for end in ends]

@@ -74,8 +74,9 @@ class Subset(Samples):
         self.indices = as_index(indices, len(dataset))
         self.labels = dataset.labels[self.indices]
         self.time_first = dataset.time_first
-        if dataset.keys is not None:
-            self.keys = [dataset.keys[i] for i in self.indices.tolist()]
+        keys = dataset.keys
+        if keys is not None:
+            self.keys = [keys[int(i)] for i in self.indices]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not -len(self) <= index < len(self):
@@ -84,6 +85,29 @@ class Subset(Samples):
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         return self.dataset.batch(self.indices[as_index(indices, len(self))])
+
+
+class Joined(Samples):
+    """The samples of several data sets of one shape, one after the other; nothing is copied."""
+
+    def __init__(self, parts: Sequence[Samples]) -> None:
+        if not parts or len({part.time_first for part in parts}) != 1:
+            raise ArgumentError("parts must be data sets of one kind, at least one")
+        self.parts = list(parts)
+        self.labels = torch.cat([part.labels for part in self.parts])
+        self.time_first = self.parts[0].time_first
+        if all(part.keys is not None for part in self.parts):
+            self.keys = [key for part in self.parts for key in part.keys or ()]
+        self._starts = np.cumsum([0, *(len(part) for part in self.parts)])
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        index = as_index(indices, len(self))
+        home = torch.from_numpy(np.searchsorted(self._starts, index.numpy(), side="right") - 1)
+        present = sorted(set(home.tolist())) or [0]
+        pieces = [self.parts[n].batch(index[home == n] - int(self._starts[n]))[0] for n in present]
+        axis = 1 if self.time_first else 0
+        back = home.argsort(stable=True).argsort()
+        return torch.cat(pieces, axis).index_select(axis, back), self.labels[index]
 
 
 def subset(dataset: Samples, indices: Indices) -> Samples:

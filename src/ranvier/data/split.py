@@ -22,6 +22,18 @@ def stratified(labels: NDArray[np.integer], count: int, *seeds: int) -> NDArray[
     return np.sort(np.concatenate(chosen))
 
 
+def folds(labels: NDArray[np.integer], count: int, seed: int = 0) -> list[NDArray[np.int64]]:
+    """`count` disjoint sets of indices that together hold every sample once, each class spread evenly over them."""
+    smallest = int(np.unique(labels, return_counts=True)[1].min()) if len(labels) else 0
+    if not isinstance(count, int) or isinstance(count, bool) or not 2 <= count <= len(labels):
+        raise ArgumentError(f"count must be an integer from 2 to {len(labels)}, got {count!r}")
+    if smallest < count:
+        raise ArgumentError(f"count {count} is more than the {smallest} samples of the smallest class")
+    order = permutation(len(labels), seed)
+    order = order[np.argsort(labels[order], kind="stable")]  # class by class, each in a random order
+    return [np.sort(order[part::count]) for part in range(count)]
+
+
 def split_validation(dataset: Samples, fraction_or_count: float | int, seed: int = 0) -> tuple[Samples, Samples]:
     """`(train, validation)`: a stratified part of `dataset` is set aside.
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 import ranvier.data as data_room
-from ranvier.data import Augment, DataBundle, Samples, split_validation
+from ranvier.data import Augment, DataBundle, Samples, split_validation, subset
+from ranvier.data.samples import Joined
+from ranvier.data.split import first_part, folds
 from ranvier.errors import ArgumentError, ConfigError
 from ranvier.models import MODELS, SpikingClassifier, create_model
 from ranvier.train.recipe import AugmentSection, Recipe
@@ -33,6 +39,8 @@ class Splits:
 def load_splits(recipe: Recipe) -> Splits:
     """Load the data set of `recipe` and set the validation part aside."""
     section = recipe.data
+    if section.fold is not None:
+        return _fold(recipe)
     for option in ("train_size", "test_size"):
         if option in section.options:
             raise ConfigError(f"data.options.{option}: use data.limit_{option.removesuffix('_size')}")
@@ -47,6 +55,31 @@ def load_splits(recipe: Recipe) -> Splits:
         train, validation = split_validation(bundle.train, section.validation, seed=VALIDATION_SEED)
     except ArgumentError as error:
         raise ConfigError(f"data.validation: {error}") from error
+    return Splits(bundle, train, validation)
+
+
+def _fold(recipe: Recipe) -> Splits:
+    """One round of cross-validation over all samples of the data set."""
+    section = recipe.data
+    assert section.fold is not None
+    part, parts = section.fold
+    if section.limit_test is not None:
+        raise ConfigError("data.limit_test: with data.fold the test part is a fold; it has no limit")
+    bundle = data_room.load(section.name, section.root, **section.options)
+    try:
+        everything = Joined((bundle.train, bundle.test))
+        held = folds(everything.labels.numpy(), parts, VALIDATION_SEED)[part]
+        train, test = subset(everything, np.setdiff1d(np.arange(len(everything)), held)), subset(everything, held)
+        if section.limit_train is not None:
+            train = first_part(train, section.limit_train, "limit_train")
+        validation = None
+        if section.validation:
+            train, validation = split_validation(train, section.validation, seed=VALIDATION_SEED)
+    except ArgumentError as error:
+        raise ConfigError(f"data.fold: {error}") from error
+    identity = json.dumps([bundle.fingerprint, "fold", part, parts, section.limit_train])
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+    bundle = replace(bundle, train=train, test=test, validation=None, fingerprint=fingerprint)
     return Splits(bundle, train, validation)
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from ranvier.errors import ArgumentError, ConfigError, ShapeError
 from ranvier.layers import SpikingAttention
 from ranvier.train.evaluation import Evaluation
+from ranvier.train.plain_objective import PlainObjective
 from ranvier.train.recipe import DistillSection
 
 Mode = Literal["gram", "mse", "none"]
@@ -99,7 +100,7 @@ class FineGrainedDistillation(nn.Module):
         return total
 
 
-class Distillation:
+class Distillation(PlainObjective):
     """An objective that adds what a recipe's section `distill` asks for to another one."""
 
     def __init__(self, inner: Any, section: DistillSection, student: nn.Module) -> None:

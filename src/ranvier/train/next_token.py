@@ -16,6 +16,7 @@ from ranvier.data import loader
 from ranvier.errors import ShapeError
 from ranvier.state import carry
 from ranvier.train.evaluation import Evaluation
+from ranvier.train.plain_objective import PlainObjective
 from ranvier.train.rates import RateMeter
 from ranvier.train.recipe import TrainSection
 
@@ -72,7 +73,7 @@ def backward_in_chunks(
     return total
 
 
-class NextToken:
+class NextToken(PlainObjective):
     """The objective of language models (`Objective`)."""
 
     classifies = False

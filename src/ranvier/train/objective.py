@@ -5,21 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ranvier.data import loader
+from ranvier.data import Samples, loader
 from ranvier.errors import ConfigError
 from ranvier.models import Denoiser, LanguageModel
 from ranvier.train.evaluation import Evaluation, measure
 from ranvier.train.loss import hits, recipe_loss
 from ranvier.train.next_token import NextToken
+from ranvier.train.plain_objective import PlainObjective
 from ranvier.train.rates import RateMeter
-from ranvier.train.recipe import TrainSection
+from ranvier.train.recipe import Recipe, TrainSection
+
+if TYPE_CHECKING:
+    from ranvier.train.assemble import Splits
 
 
 class Objective(Protocol):
@@ -39,15 +43,28 @@ class Objective(Protocol):
         """Figures of `net` on `dataset`; further arguments as in `ranvier.train.evaluation.measure`."""
         ...
 
+    def network(self, net: nn.Module) -> nn.Module: ...
 
-def objective_for(train: TrainSection, net: nn.Module) -> Objective:
-    """The objective that a recipe names; `ConfigError` where the model cannot be trained for it."""
+    def samples(self, train: Samples) -> Samples: ...
+
+    def begin_update(self, step: int, steps: int) -> None: ...
+
+    def notes(self) -> dict[str, Any]: ...
+
+
+def objective_for(recipe: Recipe, net: nn.Module, splits: Splits) -> Objective:
+    """The objective that a recipe names; `ConfigError` where the model or the data cannot be trained for it."""
+    train = recipe.train
     denoises = isinstance(net, Denoiser)
     if (train.loss == "denoising") != denoises:
         wanted = "train.loss=denoising" if denoises else "cross_entropy or tet"
         raise ConfigError(f"train.loss: {train.loss!r} does not fit this model; use {wanted}")
     if isinstance(net, Denoiser):
         return Denoising(net)
+    if train.transfer.data is not None:
+        from ranvier.train.transfer.objective import Transfer
+
+        return Transfer(recipe, net, splits)
     if isinstance(net, LanguageModel):
         if train.loss != "cross_entropy":
             raise ConfigError(f"train.loss: {train.loss!r} does not fit a language model; use cross_entropy")
@@ -61,7 +78,7 @@ def objective_for(train: TrainSection, net: nn.Module) -> Objective:
     return Distillation(Classification(train), train.distill, net)
 
 
-class Classification:
+class Classification(PlainObjective):
     """Cross-entropy or TET on per-step logits."""
 
     classifies = True
@@ -77,7 +94,7 @@ class Classification:
         return measure(net, dataset, batch_size, readout=self.train.readout, **shared)
 
 
-class Denoising:
+class Denoising(PlainObjective):
     """Mean square error of the predicted noise at random times (Ho, Jain and Abbeel, 2020, equation 14).
 
     Images of the data set, in 0 .. 1, become −1 .. 1. The class of a share of the samples is hidden in training.

@@ -16,12 +16,15 @@ from ranvier.train.schedule import first_beta, learning_rate
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 
 
-def build_optimizer(net: nn.Module, train: TrainSection) -> optim.Optimizer:
-    """The optimizer of a recipe over the parameters of `net` that train, in groups with and without weight decay."""
+def build_optimizer(net: nn.Module, train: TrainSection, within: str = "") -> optim.Optimizer:
+    """The optimizer of a recipe over the parameters of `net` that train, in groups with and without weight decay.
+
+    `within` is what their names begin with when the model itself is a part of `net`; `train.groups` leave it out.
+    """
     decayed, spared = split_decay(net, train.decay_norm)
     if not decayed and not spared:
         raise ConfigError("the model has no parameter to train")
-    groups = _own_groups(net, train, {id(p) for p in spared})
+    groups = _own_groups(net, train, {id(p) for p in spared}, within)
     apart = {id(p) for group in groups for p in group["params"]}
     common: list[dict[str, Any]] = [
         {"params": [p for p in params if id(p) not in apart], "weight_decay": decay}
@@ -40,7 +43,7 @@ def build_optimizer(net: nn.Module, train: TrainSection) -> optim.Optimizer:
     return kind(groups, lr=train.lr, betas=train.betas, eps=train.eps)
 
 
-def _own_groups(net: nn.Module, train: TrainSection, spared: set[int]) -> list[dict[str, Any]]:
+def _own_groups(net: nn.Module, train: TrainSection, spared: set[int], within: str) -> list[dict[str, Any]]:
     """A group for each of `train.groups`, which carries the schedule of its own under "train"; decay and no decay are
     apart unless the group says."""
     found: dict[tuple[int, float], list[nn.Parameter]] = {}
@@ -49,7 +52,7 @@ def _own_groups(net: nn.Module, train: TrainSection, spared: set[int]) -> list[d
         if not parameter.requires_grad:
             continue
         for number, group in enumerate(train.groups):
-            if fnmatchcase(name, group.match):
+            if fnmatchcase(name.removeprefix(within), group.match):
                 usual = 0.0 if id(parameter) in spared else train.weight_decay
                 decay = usual if group.weight_decay is None else group.weight_decay
                 found.setdefault((number, decay), []).append(parameter)

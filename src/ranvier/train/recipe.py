@@ -59,6 +59,9 @@ class DataSection(Section):
             all for training, and the weights of the last epoch are the result.
         limit_train, limit_test: use a fixed stratified part of that many samples.
         normalize: the direct encoder gets the mean and the spread of the training images.
+        fold: cross-validation: `[i, k]` makes the i-th (from 0) of k stratified parts of all samples, those of the test
+            part included, the test part; the rest is trained on.
+        balanced: every epoch draws with replacement, all classes equally often.
         prefetch: batches prepared ahead by a thread.
     """
 
@@ -72,7 +75,15 @@ class DataSection(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     augment: AugmentSection = AugmentSection()
     normalize: bool = True
+    fold: tuple[Whole, Count] | None = None
+    balanced: bool = False
     prefetch: Whole = 1
+
+    @model_validator(mode="after")
+    def _folds(self) -> DataSection:
+        if self.fold is not None and not self.fold[0] < self.fold[1] >= 2:
+            raise ValueError(f"fold must be [i, k] with i from 0 to k - 1 and k at least 2, got {list(self.fold)}")
+        return self
 
 
 class ModelSection(Section):
@@ -128,6 +139,46 @@ class DistillSection(Section):
     temperature: Positive = 1.0
 
 
+class TransferSection(Section):
+    """Transfer from static images to event data (`ranvier.train.transfer`); without `data` there is none.
+
+    Attributes:
+        data, root, options: the data set of images, as in `ranvier.data.load`; `root` is by default that of the events.
+        share: of its training images that are used.
+        channel: of the images: value (the V of HSV), blue or grey.
+        pairing: class, instance (the picture that was recorded) or shuffled (another class: a control).
+        tap, what: the layer whose features are aligned, and what of it; by default what the model names.
+        heads, norms: separate or shared between the domains.
+        coefficient: of the alignment, 0 for none.
+        distance, kernel, debiased: of the alignment (`DomainAlignmentLoss`).
+        sliding: power, switch or none; `power` is the exponent.
+        temporal: learned, fixed (at `temporal_value`) or none; `temporal_init`, `temporal_bounds` and
+            `temporal_entropy` as in `TemporalCoefficients`.
+    """
+
+    data: str | None = None
+    root: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    channel: Literal["value", "blue", "grey"] = "value"
+    pairing: Literal["class", "instance", "shuffled"] = "class"
+    tap: str | None = None
+    what: Literal["output", "input", "membrane"] = "output"
+    heads: Literal["separate", "shared"] = "separate"
+    norms: Literal["separate", "shared"] = "shared"
+    coefficient: NonNegative = 0.5
+    distance: Literal["cka", "mmd", "coral"] = "cka"
+    kernel: Literal["linear", "rbf"] = "linear"
+    debiased: bool = False
+    sliding: Literal["power", "switch", "none"] = "power"
+    power: NonNegative = 3.0
+    temporal: Literal["learned", "fixed", "none"] = "learned"
+    temporal_value: Probability = 0.5
+    temporal_init: float = 1.0
+    temporal_bounds: tuple[Probability, Probability] | None = None
+    temporal_entropy: NonNegative = 0.0
+
+
 class GroupSection(Section):
     """Parameters that are trained in their own way.
 
@@ -163,6 +214,8 @@ class TrainSection(Section):
             (each class of each step on its own: logistic regression), or
             denoising (of a model whose task that is: squared error of the noise).
         distill: a teacher, see `DistillSection`.
+        transfer: images to learn from beside events, see `TransferSection`.
+        start: the folder of a run whose weights the net begins with; its head too, where the shapes are the same.
         l2_wrap: of language models: pull on the largest logits (`ranvier.train.next_token_loss`).
         clip_norm: largest gradient norm, 0 for no limit.
         accumulate: batches of one step.
@@ -203,6 +256,8 @@ class TrainSection(Section):
     tet_lambda: Probability = 0.05
     tet_target: float = 1.0
     distill: DistillSection = DistillSection()
+    transfer: TransferSection = TransferSection()
+    start: str | None = None
     clip_norm: NonNegative = 0.0
     accumulate: Count = 1
     ema: Share = 0.0

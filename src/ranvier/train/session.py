@@ -31,6 +31,7 @@ from ranvier.train.recipe import Recipe
 from ranvier.train.run import METRICS, TENSORBOARD, WEIGHTS, RunFolder, RunResult
 from ranvier.train.snapshot import Snapshot
 
+from ranvier.train.start import start_from
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -46,11 +47,15 @@ class Session:
         seed_all(recipe.seed)  # the same weights in every process
         self.splits = assemble.load_splits(recipe)
         self.net = assemble.build_model(recipe, self.splits.bundle).to(fabric.device)
-        self.objective = objective_for(self.train, self.net)
+        if self.train.start is not None:
+            start_from(self.net, self.train.start)
+        self.objective = objective_for(recipe, self.net, self.splits)
+        self.samples = self.objective.samples(self.splits.train)
         if self.train.precision == "64-true":
             self.net.double()
         self.average = WeightAverage(self.net, self.train.ema) if self.train.ema else None
-        self.optimizer = build_optimizer(self.net, self.train)
+        self.network = self.objective.network(self.net)
+        self.optimizer = build_optimizer(self.network, self.train, "" if self.network is self.net else "net.")
         self.constraints = constrained(self.net)
         self.meter = RateMeter(self.net)
         self.batches = self._batches_per_epoch()
@@ -60,12 +65,14 @@ class Session:
             self.total_steps = min(self.total_steps, self.train.max_steps)
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         seed_all(recipe.seed, self.rank)  # but other augmentation and dropout
-        self.snapshot = Snapshot(self.fabric, self.net, self.average, self.optimizer, folder.checkpoints)
+        self.snapshot = Snapshot(
+            self.fabric, self.net, self.network, self.average, self.optimizer, folder.checkpoints
+        )  # fmt: skip
         self.at = self.snapshot.restore() or Progress()
         self.started = time.perf_counter() - self.at.train_s
         if self.train.recompute:
             recompute(self.net)
-        module = torch.compile(self.net) if self.train.compile else self.net
+        module = torch.compile(self.network) if self.train.compile else self.network
         self.model, self.stepper = fabric.setup(module, self.optimizer)  # pyright: ignore[reportArgumentType]
 
     def run(self) -> None:
@@ -97,10 +104,11 @@ class Session:
         augment = assemble.build_augment(self.recipe.data.augment, epoch)
         size = self.recipe.data.batch_size
         batches = iter(loader(
-            self.splits.train, size // self.world, shuffle=True, seed=self.recipe.seed, epoch=epoch,
+            self.samples, size // self.world, shuffle=True, seed=self.recipe.seed, epoch=epoch,
             drop_last=len(self.splits.train) >= size, start=first * self.train.accumulate,
             prefetch=self.recipe.data.prefetch, rank=self.rank, world=self.world,
         ))  # fmt: skip
+            balance=self.splits.train.labels if self.recipe.data.balanced else None,
         self.model.train()
         begin_epoch(self.net, epoch, self.epochs)
         for position in range(first, count):
@@ -119,6 +127,7 @@ class Session:
         """One step: forward and backward over the batches of `group`, then the optimizer."""
         lr = set_rates(self.optimizer, self.train, self.at.step, self.total_steps, self.steps_per_epoch)
         sampled = self.at.step % self.recipe.log.every == 0
+        self.objective.begin_update(self.at.step, self.total_steps)
         sums = torch.zeros(4, dtype=torch.float64)  # loss, correct, samples, asked to stop
         for number, (x, y) in enumerate(group):
             x, y = self.fabric.to_device((augment.images(x), y))
@@ -168,7 +177,7 @@ class Session:
                 self.model, self.stepper, max_norm=self.train.clip_norm, error_if_nonfinite=False
             )
         else:
-            norm = nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None])
+            norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         scaled = self.train.precision == "16-mixed"  # there an overflow is expected, and the scaler skips the step
         if norm is not None and not scaled and not math.isfinite(norm):
             self._not_finite(self.fabric.to_device(x), "gradient")
@@ -188,6 +197,7 @@ class Session:
         if self.splits.validation is not None:
             found = self._measure(self._evaluated(), self.splits.validation)
             entry["val_loss"] = found.loss
+        entry |= self.objective.notes()
             if found.accuracy is not None:
                 entry["val_accuracy"] = found.accuracy
             improved = self.at.consider(Best(self.at.step, done, found.accuracy or 0.0, found.loss))

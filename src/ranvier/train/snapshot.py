@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
 from ranvier.errors import CheckpointError
 from ranvier.models import SpikingClassifier
@@ -28,10 +28,11 @@ class Snapshot:
     """Weights, their average, the optimizer, the random generators of every process, the loss scaler, the progress."""
 
     def __init__(
-        self, fabric: Fabric, net: SpikingClassifier, average: WeightAverage | None, optimizer: optim.Optimizer,
-        checkpoints: CheckpointFolder,
+        self, fabric: Fabric, net: SpikingClassifier, network: nn.Module, average: WeightAverage | None,
+        optimizer: optim.Optimizer, checkpoints: CheckpointFolder,
     ) -> None:  # fmt: skip
         self.fabric, self.net, self.average, self.optimizer = fabric, net, average, optimizer
+        self.network = network  # `net`, or what an objective puts around it, where it is the submodule "net"
         self.checkpoints = checkpoints
         self.saved_step = -1
         self.model: dict[str, Any] = net.config  # pyright: ignore[reportAttributeAccessIssue, reportAssignmentType]
@@ -43,6 +44,7 @@ class Snapshot:
             tensors = self._of_all_processes(random_state())
         if self.fabric.global_rank == 0:
             tensors |= {f"model.{key}": value for key, value in self.net.state_dict().items()}
+            tensors |= {f"around.{key}": value for key, value in self._around().items()}
             if self.average is not None:
                 tensors |= {f"ema.{key}": value for key, value in self.average.net.state_dict().items()}
             tensors |= {f"optimizer.{key}": value for key, value in optimizer_tensors(self.optimizer).items()}
@@ -58,6 +60,9 @@ class Snapshot:
             return None
         tensors, numbers = found
         restore_module(self.net, part(tensors, "model."), "the checkpoint")
+        if self.network is not self.net:
+            inner = {f"net.{key}": value for key, value in self.net.state_dict().items()}
+            restore_module(self.network, {**inner, **part(tensors, "around.")}, "the checkpoint")
         if self.average is not None:
             restore_module(self.average.net, part(tensors, "ema."), "the checkpoint's average")
         try:
@@ -72,6 +77,11 @@ class Snapshot:
         restore_random_state(part(tensors, f"rng.{self.fabric.global_rank}."))
         self.saved_step = at.step
         return at
+
+    def _around(self) -> dict[str, Tensor]:
+        if self.network is self.net:
+            return {}
+        return {key: value for key, value in self.network.state_dict().items() if not key.startswith("net.")}
 
     def weights_of_best(self) -> dict[str, Tensor]:
         """The state dict that was evaluated at the best epoch."""

@@ -114,6 +114,7 @@ def test_fully_replaced_domains_are_equal() -> None:
     assert two.static_head is not None
     two.static_head.load_state_dict(net.head.state_dict())  # pyright: ignore[reportCallIssue]
     static, event, y = pair(net)
+    event = 20 * event  # so that no layer is silent
     out = two(SlidingReplacement(10)(static, event, 10), event)
     assert torch.equal(out.static_features, out.event_features)
     loss = DomainAlignmentLoss()
