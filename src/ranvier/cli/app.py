@@ -14,6 +14,7 @@ from ranvier.cli.claims import claims
 from ranvier.cli.convert import convert, verify_equivalence
 from ranvier.cli.data import data
 from ranvier.cli.dc import dc
+from ranvier.cli.doctor import doctor
 from ranvier.cli.energy import energy
 from ranvier.cli.evaluate import evaluate
 from ranvier.cli.exit import exit_verb
@@ -41,6 +42,7 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "generate": generate,
     "dc": dc,
     "exit": exit_verb,
+    "doctor": doctor,
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
