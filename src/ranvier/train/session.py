@@ -30,8 +30,8 @@ from ranvier.train.rates import RateMeter
 from ranvier.train.recipe import Recipe
 from ranvier.train.run import METRICS, TENSORBOARD, WEIGHTS, RunFolder, RunResult
 from ranvier.train.snapshot import Snapshot
-
 from ranvier.train.start import start_from
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -107,8 +107,8 @@ class Session:
             self.samples, size // self.world, shuffle=True, seed=self.recipe.seed, epoch=epoch,
             drop_last=len(self.splits.train) >= size, start=first * self.train.accumulate,
             prefetch=self.recipe.data.prefetch, rank=self.rank, world=self.world,
-        ))  # fmt: skip
             balance=self.splits.train.labels if self.recipe.data.balanced else None,
+        ))  # fmt: skip
         self.model.train()
         begin_epoch(self.net, epoch, self.epochs)
         for position in range(first, count):
@@ -126,8 +126,8 @@ class Session:
     def _update(self, group: list[tuple[Tensor, Tensor]], augment: Augment, epoch: int) -> None:
         """One step: forward and backward over the batches of `group`, then the optimizer."""
         lr = set_rates(self.optimizer, self.train, self.at.step, self.total_steps, self.steps_per_epoch)
-        sampled = self.at.step % self.recipe.log.every == 0
         self.objective.begin_update(self.at.step, self.total_steps)
+        sampled = self.at.step % self.recipe.log.every == 0
         sums = torch.zeros(4, dtype=torch.float64)  # loss, correct, samples, asked to stop
         for number, (x, y) in enumerate(group):
             x, y = self.fabric.to_device((augment.images(x), y))
@@ -193,14 +193,14 @@ class Session:
             entry["train_accuracy"] = accuracy
         if rate is not None:
             entry["firing_rate"] = rate
+        entry |= self.objective.notes()
         improved = False
         if self.splits.validation is not None:
             found = self._measure(self._evaluated(), self.splits.validation)
             entry["val_loss"] = found.loss
-        entry |= self.objective.notes()
-            if found.accuracy is not None:
-                entry["val_accuracy"] = found.accuracy
-            improved = self.at.consider(Best(self.at.step, done, found.accuracy or 0.0, found.loss))
+            if found.deciding is not None:
+                entry[f"val_{found.deciding[0]}"] = found.deciding[1]
+            improved = self.at.consider(Best(self.at.step, done, (found.deciding or ("", 0.0))[1], found.loss))
         self.journal.write(entry)
         self.display.epoch(entry)
         self.at.start_epoch()
