@@ -40,9 +40,10 @@ def is_spiking(module: nn.Module) -> bool:
 class _Scope:
     """One running module: its name and how many synaptic ops it has run itself."""
 
-    def __init__(self, name: str, module: nn.Module | None) -> None:
+    def __init__(self, name: str, module: nn.Module | None, inside_neuron: bool = False) -> None:
         self.name, self.module, self.ops = name, module, 0
         self.neuron = module is not None and is_spiking(module)
+        self.quiet = self.neuron or inside_neuron  # the neuron's own arithmetic has its own table
 
 
 class Counter(TorchDispatchMode):
@@ -91,7 +92,7 @@ class Counter(TorchDispatchMode):
 
     def _enter(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
-            scope = _Scope(name, module)
+            scope = _Scope(name, module, self._scopes[-1].quiet)
             self._scopes.append(scope)
             if scope.neuron and args and isinstance(args[0], Tensor):
                 source = self._lineage.source(args[0])
@@ -162,8 +163,8 @@ class Counter(TorchDispatchMode):
 
     def _observe(self, name: str, args: tuple[Any, ...], output: Tensor) -> None:
         scope = self._scopes[-1]
-        if scope.neuron:
-            return  # the neuron's own arithmetic has its own table
+        if scope.quiet:
+            return
         factors = matrix_factors(name, args)
         if factors is not None:
             self._matrix_product(scope, *factors, output)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ranvier.errors import ArgumentError
+from ranvier.neurons.backends.find import OWN, backend_of
 from ranvier.registry import Registry, check_keywords
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class NeuronFactory:
 
     `factory(channels=C, channel_axis=2)` tells where the channels are; the hint is used when the specification says
     `per_channel: true` and ignored otherwise. Other keywords override the specification for one layer (a lower
-    threshold after attention, say) and must be known to the neuron.
+    threshold after attention, say) and must be known to the neuron. With a `backend` ("spikingjelly", "snntorch",
+    "braincog") it is the equal neuron of that library; these names as type mean any neuron of it by its own name.
     """
 
     def __init__(self, spec: NeuronSpec) -> None:
@@ -37,9 +39,10 @@ class NeuronFactory:
             spec = {"type": spec}
         if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
             raise ArgumentError(f"neuron must be a name or a mapping with a 'type', got {spec!r}")
-        arguments = {key: value for key, value in spec.items() if key not in ("type", "per_channel")}
+        arguments = {key: value for key, value in spec.items() if key not in ("type", "per_channel", "backend")}
         self.type: str = spec["type"]
-        self.neuron = NEURONS[self.type]
+        self.backend: str = spec.get("backend", OWN)
+        self.neuron: type[Neuron] = backend_of(self.type, self.backend) or NEURONS[self.type]
         self.per_channel = bool(spec.get("per_channel", False))
         check_keywords(self.neuron, arguments, f"neuron {self.type!r}")
         if self.per_channel:

@@ -34,5 +34,8 @@ NEURON_OPS: dict[str, NeuronOps] = {
 
 
 def priced_as(neuron: type) -> str | None:
-    """The entry of `NEURON_OPS` for a class: its own, or that of the nearest class it derives from."""
+    """The entry of `NEURON_OPS` for a class: its own (or what it `stands_for`), or that of the nearest class it derives
+    from."""
+    if (name := getattr(neuron, "stands_for", None)) in NEURON_OPS:
+        return name
     return next((cls.__name__ for cls in neuron.__mro__ if cls.__name__ in NEURON_OPS), None)
