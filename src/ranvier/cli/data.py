@@ -46,8 +46,11 @@ def data(
     if as_json:
         print_json(infos)
         return
-    rows = [(i.name, i.kind, "yes" if i.available else "no", i.path or ("—" if i.available else i.how)) for i in infos]
-    print_table(["name", "kind", "here", "where, or how to get it"], rows)
+    rows = [
+        (i.name, i.kind, i.task, "yes" if i.available else "no", i.path or ("—" if i.available else i.how))
+        for i in infos
+    ]
+    print_table(["name", "kind", "task", "here", "where, or how to get it"], rows)
 
 
 def _build(arguments: list[str], data_root: Path | None, as_json: bool) -> None:
@@ -68,7 +71,8 @@ def _build(arguments: list[str], data_root: Path | None, as_json: bool) -> None:
 def describe(bundle: Any) -> dict[str, Any]:
     """The facts of a loaded data set."""
     return {
-        "name": bundle.name, "kind": bundle.kind, "train": len(bundle.train), "test": len(bundle.test),
+        "name": bundle.name, "kind": bundle.kind, "task": bundle.task,
+        "train": len(bundle.train), "test": len(bundle.test),
         "validation": None if bundle.validation is None else len(bundle.validation),
         "input_shape": bundle.input_shape, "classes": bundle.classes, "mean": bundle.mean, "std": bundle.std,
         "options": bundle.options, "version": bundle.version, "fingerprint": bundle.fingerprint,

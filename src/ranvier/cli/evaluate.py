@@ -85,7 +85,14 @@ def _facts(figures: Evaluation, split: str) -> list[tuple[str, str]]:
     accuracy: list[tuple[str, str]] = []
     if figures.accuracy is not None:
         accuracy = [(f"{split} accuracy", f"{figures.accuracy:.2%} of {figures.n}"), ("after each step", by_step)]
-    return [*accuracy, ("loss", f"{figures.loss:.4f}"), ("firing rate", rate), ("time", f"{figures.seconds:.2f} s")]
+    scores = [(f"{split} {name}", "—" if value < 0 else f"{value:.2%}") for name, value in figures.scores.items()]
+    return [
+        *accuracy,
+        *scores,
+        ("loss", f"{figures.loss:.4f}"),
+        ("firing rate", rate),
+        ("time", f"{figures.seconds:.2f} s"),
+    ]
 
 
 def _pretrained(

@@ -50,9 +50,9 @@ def train(
     if as_json:
         print_json({**result.to_json(), "out": result.out})
         return
-    figure, test, form = "accuracy", result.test.accuracy, ".2%"
-    if test is None:
-        figure, test, form = "loss", result.test.loss, ".4f"
+    (figure, test), form = result.test.deciding or ("loss", result.test.loss), ".2%"
+    if figure == "loss":
+        form = ".4f"
     validation = "none set aside" if result.validation is None else f"{result.validation[figure]:{form}}"
     facts = [
         (f"test {figure}", f"{test:{form}} of {result.test.n}"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranvier.data import audio, events, motion, points, sets, text
+from ranvier.data import audio, events, motion, points, scenes, sets, targets, text
 from ranvier.data.augment import Augment
 from ranvier.data.bundle import (
     DATASETS,
@@ -22,6 +22,6 @@ from ranvier.data.split import split_validation
 
 __all__ = [
     "DATASETS", "ArraySamples", "Augment", "Batches", "DataBundle", "DatasetEntry", "DatasetInfo", "Events", "Parts",
-    "Samples", "audio", "build", "data_root", "events", "list_datasets", "load", "loader", "motion", "points", "sets",
-    "split_validation", "subset", "text", "to_frames",
+    "Samples", "audio", "build", "data_root", "events", "list_datasets", "load", "loader", "motion", "points",
+    "scenes", "sets", "split_validation", "subset", "targets", "text", "to_frames",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ranvier.data.text.tokenizers import Tokenizer
 
 Kind = Literal["static", "event", "sequence", "text", "points", "voxels"]
+Task = Literal["classification", "segmentation", "detection"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class DataBundle:
         options: the options that it was loaded with, defaults included.
         validation: the part that the data set itself sets aside for selection, or None.
         tokenizer: of a text.
+        task: "classification" (also of texts), or what `ranvier.data.targets` describes: "segmentation" (y is a class
+            for every pixel or point) or "detection" (y is a table of boxes).
     """
 
     name: str
@@ -67,6 +70,7 @@ class DataBundle:
     options: dict[str, Any]
     validation: Samples | None = None
     tokenizer: Tokenizer | None = None
+    task: Task = "classification"
 
     @property
     def num_classes(self) -> int:
@@ -85,6 +89,7 @@ class DatasetEntry:
         needs_root: False for data that comes inside a package.
         places: options that say where or how to read, not what: they stay out of the fingerprint.
         build: `build(root, **options) -> Path`: makes the files of a data set that is computed from another one.
+        task: what its y are, see `DataBundle`.
     """
 
     kind: Kind
@@ -95,6 +100,7 @@ class DatasetEntry:
     needs_root: bool = True
     places: frozenset[str] = frozenset({"path", "in_memory"})
     build: Callable[..., Path] | None = None
+    task: Task = "classification"
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ class DatasetInfo:
     how: str
     version: int
     options: dict[str, Any]
+    task: Task = "classification"
 
 
 DATASETS: Registry[DatasetEntry] = Registry("data set")
@@ -160,7 +167,7 @@ def load(
         input_shape=tuple(train[0][0].shape), classes=parts.classes, mean=parts.mean, std=parts.std,
         version=entry.version, fingerprint=hashlib.sha256(json.dumps(record, default=list).encode()).hexdigest(),
         options={**resolved, "train_size": train_size, "test_size": test_size}, validation=parts.validation,
-        tokenizer=parts.tokenizer,
+        tokenizer=parts.tokenizer, task=entry.task,
     )  # fmt: skip
 
 
@@ -198,6 +205,7 @@ def list_datasets(root: str | os.PathLike[str] | None = None) -> list[DatasetInf
         infos.append(DatasetInfo(
             name=name, kind=entry.kind, available=path is not None or not entry.needs_root,
             path=None if path is None else str(path), how=entry.how, version=entry.version, options=_defaults(entry),
+            task=entry.task,
         ))  # fmt: skip
     return infos
 

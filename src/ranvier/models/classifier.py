@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -14,13 +14,17 @@ from ranvier.errors import ArgumentError, ShapeError
 class SpikingClassifier(nn.Module):
     """Base of the image classifiers.
 
-    A subclass defines `classify(x)` from a sequence `[T, B, C, H, W]` to per-step logits `[T, B, num_classes]`.
+    A subclass defines `classify(x)` from a sequence `[T, B, C, H, W]` to per-step logits `[T, B, num_classes]`. One
+    that can serve as a backbone defines `features(x)` and says with `feature_kind` whether they are spikes (or sums of
+    them) or membrane potentials.
 
     Args:
         in_channels, img_size, num_classes: shape of the problem; `img_size` is one number or (height, width).
         T: steps that the encoder makes of a static image.
         encoder: name, mapping or module (`ranvier.encode`).
     """
+
+    feature_kind: ClassVar[Literal["none", "spikes", "membrane"]] = "none"
 
     def __init__(
         self,
@@ -55,6 +59,10 @@ class SpikingClassifier(nn.Module):
                 f"shape {tuple(x.shape)}"
             )
         return self.encoder(x, self.T) if x.dim() == 4 else x
+
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Maps `[T, B, C, H, W]` of a sequence behind every stage, finest first."""
+        raise ArgumentError(f"{type(self).__name__} does not define features")
 
     def classify(self, x: Tensor) -> Tensor:
         """Per-step logits `[T, B, num_classes]` of a sequence `[T, B, C, H, W]`."""

@@ -88,9 +88,15 @@ class SpikingHierarchy(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)[-1]
+
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The membrane behind every stage."""
+        found: list[Tensor] = []
         for embed, stage in zip(self.embeds, self.stages, strict=True):
             x = stage(embed(x))
-        return x
+            found.append(x)
+        return tuple(found)
 
 
 class MaxFormer(SpikingClassifier):
@@ -109,6 +115,8 @@ class MaxFormer(SpikingClassifier):
             attentions (the release for ImageNet: 0.02); None for PyTorch's initialisation.
         neuron: name or mapping of the neuron.
     """
+
+    feature_kind = "membrane"
 
     def __init__(
         self,
@@ -148,6 +156,10 @@ class MaxFormer(SpikingClassifier):
             for module in self.backbone.modules():
                 if isinstance(module, nn.Conv2d | ChannelMLP):
                     truncated_normal(module, conv_std)
+
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Membranes `[T, B, C, H, W]` behind every stage of a sequence."""
+        return self.backbone.features(x)
 
     def classify(self, x: Tensor) -> Tensor:
         return self.head(self.head_neuron(self.backbone(x).mean((3, 4))))

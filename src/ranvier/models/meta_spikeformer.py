@@ -50,6 +50,8 @@ class MetaSpikeFormer(SpikingClassifier):
         neuron: name or mapping of the neuron.
     """
 
+    feature_kind = "membrane"
+
     def __init__(
         self,
         in_channels: int = 3,

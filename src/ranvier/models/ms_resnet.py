@@ -67,6 +67,8 @@ class MSResNet(SpikingClassifier):
         neuron: name or mapping of the neuron.
     """
 
+    feature_kind = "membrane"
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -103,11 +105,17 @@ class MSResNet(SpikingClassifier):
         self.neuron = make(channels=widths[-1])
         self.head = nn.Linear(widths[-1], num_classes)
 
-    def classify(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Membranes `[T, B, C, H, W]` behind every stage of a sequence; strides 1, 2, 4 and so on."""
         x = self.stem(x)
+        found: list[Tensor] = []
         for layer in self.layers:
             x = layer(x)
-        return self.head(self.neuron(x).mean((3, 4)))
+            found.append(x)
+        return tuple(found)
+
+    def classify(self, x: Tensor) -> Tensor:
+        return self.head(self.neuron(self.features(x)[-1]).mean((3, 4)))
 
     def official_names(self) -> OfficialNames:
         """Names in the repository bic-L/MaxFormer (`max_resnet.py`)."""

@@ -52,6 +52,8 @@ class QKFormer(SpikingClassifier):
         neuron: name or mapping of the neuron.
     """
 
+    feature_kind = "spikes"
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -104,10 +106,16 @@ class QKFormer(SpikingClassifier):
         self.head = nn.Linear(embed_dim, num_classes)
         truncated_normal(self.head, 0.02)
 
-    def classify(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Sums of spikes `[T, B, C, H, W]` behind every stage of a sequence."""
+        found: list[Tensor] = []
         for embed, stage in zip(self.embeds, self.stages, strict=True):
             x = stage(embed(x))
-        return self.head(x.mean((3, 4)))
+            found.append(x)
+        return tuple(found)
+
+    def classify(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)[-1].mean((3, 4)))
 
     def follow_release(self, on: bool = True) -> str:
         """Switch the release's leak between samples (`batch_leak`) on or off; says what was done."""

@@ -37,6 +37,8 @@ class SpikeDrivenTransformer(SpikingClassifier):
         neuron: name or mapping of the neuron.
     """
 
+    feature_kind = "membrane"
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -79,8 +81,12 @@ class SpikeDrivenTransformer(SpikingClassifier):
         self.head_neuron = make(channels=embed_dim)
         self.head = nn.Linear(embed_dim, num_classes)
 
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Membranes `[T, B, C, H, W]` behind the last block of a sequence."""
+        return (self.blocks(self.stem(x)),)
+
     def classify(self, x: Tensor) -> Tensor:
-        return self.head(self.head_neuron(self.blocks(self.stem(x)).mean((3, 4))))
+        return self.head(self.head_neuron(self.features(x)[-1].mean((3, 4))))
 
     def official_names(self) -> OfficialNames:
         """Names in BICLab/Spike-Driven-Transformer, with LIF or PLIF (`spike_mode`) neurons, and in STAtten."""

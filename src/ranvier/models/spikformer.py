@@ -48,6 +48,8 @@ class Spikformer(SpikingClassifier):
         neuron: name or mapping of the neuron.
     """
 
+    feature_kind = "spikes"
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -93,8 +95,12 @@ class Spikformer(SpikingClassifier):
         if token_std is not None:
             truncated_normal(self.blocks, token_std)
 
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Sums of spikes `[T, B, C, H, W]` behind the last block of a sequence."""
+        return (self.blocks(self.stem(x)),)
+
     def classify(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)).mean((3, 4)))
+        return self.head(self.features(x)[-1].mean((3, 4)))
 
     def official_names(self) -> OfficialNames:
         """Names in ZK-Zhou/spikformer (CIFAR, ImageNet, CIFAR10-DVS), in Brain-Cog's TIM and in STEP's SEMM."""
@@ -138,12 +144,12 @@ class Spikformer(SpikingClassifier):
         """Switch the released TIM's way of splitting the heads on or off; says what was done."""
         found = [module for module in self.modules() if isinstance(module, TemporalAttention)]
         for module in found:
-            module.released = on
+            module.follow_release(on)
         if not found:
             return ""
         return (
-            "as in the release of TIM, heads are split without transposing channels and tokens; "
-            "model.follow_release(False) splits them as Spikformer does"
+            "as in the release of TIM, heads are split without transposing channels and tokens, and thresholds are 1, "
+            "so that its queries are silent after the first step; model.follow_release(False) computes what it means"
         )
 
 

@@ -27,6 +27,8 @@ class SpikingConvNet(SpikingClassifier):
         neuron: name or mapping of the neuron.
     """
 
+    feature_kind = "spikes"
+
     def __init__(
         self,
         in_channels: int = 1,
@@ -60,8 +62,16 @@ class SpikingConvNet(SpikingClassifier):
             features = hidden
         self.head = nn.Linear(features, num_classes)
 
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Spikes `[T, B, C, H, W]` behind every pooling of a sequence; strides 2, 4 and so on."""
+        found: list[Tensor] = []
+        for conv in self.convs:
+            x = conv(x)
+            found.append(x)
+        return tuple(found)
+
     def classify(self, x: Tensor) -> Tensor:
-        x = self.convs(x).flatten(2)
+        x = self.features(x)[-1].flatten(2)
         if self.hidden is not None:
             x = self.neuron(self.norm(self.hidden(x).flatten(0, 1)).unflatten(0, x.shape[:2]))
         return self.head(x)

@@ -15,7 +15,7 @@ from ranvier.data import Augment, DataBundle, Samples, split_validation, subset
 from ranvier.data.samples import Joined
 from ranvier.data.split import first_part, folds
 from ranvier.errors import ArgumentError, ConfigError
-from ranvier.models import MODELS, SpikingClassifier, create_model
+from ranvier.models import MODELS, SpikingClassifier, create_model, model_card
 from ranvier.train.recipe import AugmentSection, Recipe
 
 VALIDATION_SEED = 0
@@ -85,6 +85,14 @@ def _fold(recipe: Recipe) -> Splits:
 
 def build_model(recipe: Recipe, bundle: DataBundle) -> SpikingClassifier:
     """The model of `recipe`, with shapes and normalisation from the data where the recipe does not give them."""
+    card = model_card(recipe.model.name.partition(".")[0])
+    dense = ("segmentation", "detection")
+    if card.task != bundle.task and (card.task in dense or bundle.task in dense):
+        able = ", ".join(n for n, e in MODELS.items() if e.card.task == bundle.task)
+        raise ConfigError(
+            f"model.name: {recipe.model.name!r} is for {card.task}, but the data set {bundle.name!r} is for "
+            f"{bundle.task}" + (f"; models for that: {able}" if bundle.task in dense else "")
+        )
     return create_model(recipe.model.name, **model_arguments(recipe, bundle))  # pyright: ignore[reportReturnType]
 
 
@@ -95,6 +103,8 @@ def model_arguments(recipe: Recipe, bundle: DataBundle) -> dict[str, Any]:
     if bundle.kind == "points":
         points, channels = bundle.input_shape
         shape = {"num_classes": bundle.num_classes, "in_channels": channels, "num_points": points}
+        if "num_points" not in inspect.signature(MODELS[recipe.model.name.partition(".")[0]].builder).parameters:
+            del shape["num_points"]
         return {**shape, **recipe.model.args}
     if bundle.kind == "voxels":
         return {"num_classes": bundle.num_classes, "in_channels": bundle.input_shape[0], **recipe.model.args}
@@ -120,7 +130,7 @@ def model_arguments(recipe: Recipe, bundle: DataBundle) -> dict[str, Any]:
 
 def _takes_encoder(model: str) -> bool:
     """A denoiser, say, has no encoder."""
-    parameters = inspect.signature(MODELS[model].builder).parameters
+    parameters = inspect.signature(MODELS[model.partition(".")[0]].builder).parameters
     return "encoder" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 

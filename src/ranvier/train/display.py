@@ -42,8 +42,8 @@ class Display:
         line += _figures(entry["train_loss"], entry.get("train_accuracy"), entry.get("firing_rate"))
         if "val_loss" in entry:
             line += f"  val loss {entry['val_loss']:.4f}"
-        if "val_accuracy" in entry:
-            line += f"  val acc {entry['val_accuracy']:.2%}"
+        for name in (key for key in entry if key.startswith("val_") and key != "val_loss"):
+            line += f"  val {'acc' if name == 'val_accuracy' else name.removeprefix('val_')} {entry[name]:.2%}"
         self.say(line)
 
     def say(self, line: str) -> None:

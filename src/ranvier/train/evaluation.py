@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from ranvier.data import loader
 from ranvier.errors import ArgumentError, ShapeError
-from ranvier.models import Denoiser, LanguageModel
+from ranvier.models import Denoiser, DetectionNet, LanguageModel
 from ranvier.train.rates import RateMeter
 from ranvier.train.readout import Readout, read_out, running
 
@@ -36,6 +36,9 @@ class Evaluation:
         accuracy_by_step: entry t is the accuracy of the readout of the first t + 1 steps; none of a denoiser.
         firing_rate: share of non-zero neuron outputs over the first batches; None for a net without neurons.
         seconds: wall-clock.
+        scores: figures of tasks other than classification by name, the one that selects the weights first:
+            `ranvier.train.confusion` and `ranvier.train.average_precision` say what they are. Then `loss` is the mean
+            cross-entropy of a pixel or point, or a detector's own loss.
     """
 
     n: int
@@ -44,6 +47,14 @@ class Evaluation:
     accuracy_by_step: tuple[float, ...]
     firing_rate: float | None
     seconds: float
+    scores: dict[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def deciding(self) -> tuple[str, float] | None:
+        """Name and value of the figure that selects weights, larger is better; None where only the loss does."""
+        if self.accuracy is not None:
+            return "accuracy", self.accuracy
+        return next(iter(self.scores.items()), None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -101,6 +112,14 @@ def _figures(net: nn.Module, dataset: Dataset[Any], batch_size: int, readout: Re
         from ranvier.train.next_token import measure_next_token
 
         return measure_next_token(net, dataset, batch_size, **shared)
+    if getattr(net, "segments", False):
+        from ranvier.train.segmentation import measure_segmentation
+
+        return measure_segmentation(net, dataset, batch_size, readout=readout, **shared)
+    if isinstance(net, DetectionNet):
+        from ranvier.train.detection import measure_detection
+
+        return measure_detection(net, dataset, batch_size, **shared)
     if not isinstance(net, Denoiser):
         return measure(net, dataset, batch_size, readout=readout, **shared)
     from ranvier.train.objective import measure_denoising

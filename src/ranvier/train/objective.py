@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from ranvier.data import Samples, loader
 from ranvier.errors import ConfigError
-from ranvier.models import Denoiser, LanguageModel
+from ranvier.models import Denoiser, DetectionNet, LanguageModel
 from ranvier.train.evaluation import Evaluation, measure
 from ranvier.train.loss import hits, recipe_loss
 from ranvier.train.next_token import NextToken
@@ -69,6 +69,14 @@ def objective_for(recipe: Recipe, net: nn.Module, splits: Splits) -> Objective:
         if train.loss != "cross_entropy":
             raise ConfigError(f"train.loss: {train.loss!r} does not fit a language model; use cross_entropy")
         return NextToken(train)
+    if getattr(net, "segments", False):
+        from ranvier.train.segmentation import Segmentation
+
+        return Segmentation(train)
+    if isinstance(net, DetectionNet):
+        from ranvier.train.detection import ObjectDetection
+
+        return ObjectDetection(train)
     if train.distill.teacher is None:
         return Classification(train)
     from ranvier.train.distill import Distillation

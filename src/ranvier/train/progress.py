@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far (counted from 1) on the validation part."""
+    """The best epoch so far (counted from 1) on the validation part; `accuracy` or what decides in its place."""
 
     step: int
     epoch: int

@@ -16,6 +16,7 @@ from ranvier.layers import recompute
 from ranvier.train import assemble
 from ranvier.train.average import WeightAverage
 from ranvier.train.checkpoint import restore_module, save_weights
+from ranvier.train.dense_augment import augment_dense
 from ranvier.train.diagnose import NonFiniteError, blame
 from ranvier.train.display import Display
 from ranvier.train.evaluation import Evaluation
@@ -130,7 +131,10 @@ class Session:
         sampled = self.at.step % self.recipe.log.every == 0
         sums = torch.zeros(4, dtype=torch.float64)  # loss, correct, samples, asked to stop
         for number, (x, y) in enumerate(group):
-            x, y = self.fabric.to_device((augment.images(x), y))
+            x, y = (
+                (augment.images(x), y) if self.splits.bundle.task == "classification" else augment_dense(augment, x, y)
+            )
+            x, y = self.fabric.to_device((x, y))
             target = y
             if augment.mixup or augment.cutmix:
                 x, target = augment.mix(x, y, self.splits.bundle.num_classes, self.train.label_smoothing)
@@ -259,15 +263,16 @@ class Session:
                 out=self.folder.out, name=self.recipe.name, seed=self.recipe.seed, recipe_hash=self.recipe.hash(),
                 epochs=self.epochs, steps=self.at.step, selected_epoch=self.epochs if best is None else best.epoch,
                 selection="last" if best is None else "validation",
-                validation=None if best is None else self._figures(best), test=test,
+                validation=None if best is None else self._figures(best, test), test=test,
                 params=sum(p.numel() for p in self.net.parameters() if p.requires_grad),
                 model=self.snapshot.model, fingerprint=self.splits.bundle.fingerprint,
                 train_s=self.at.train_s, eval_s=test.seconds,
             )  # fmt: skip
             self.folder.finish(result)
-            figure = f"loss {test.loss:.4f}" if test.accuracy is None else f"accuracy {test.accuracy:.2%}"
+            name, value = test.deciding or ("loss", test.loss)
+            figure = f"{name} {value:.4f}" if name == "loss" else f"{name} {value:.2%}"
             self.display.say(f"test {figure} (weights of epoch {result.selected_epoch})")
         self.fabric.barrier()
 
-    def _figures(self, best: Best) -> dict[str, float]:
-        return ({"accuracy": best.accuracy} if self.objective.classifies else {}) | {"loss": best.loss}
+    def _figures(self, best: Best, test: Evaluation) -> dict[str, float]:
+        return ({test.deciding[0]: best.accuracy} if test.deciding else {}) | {"loss": best.loss}

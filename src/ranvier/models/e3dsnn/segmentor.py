@@ -28,6 +28,8 @@ class E3DSNNSegmentor(VoxelNet):
         inverse: the control without inverse convolutions (see `Up`).
     """
 
+    segments = True
+
     def __init__(
         self,
         in_channels: int = 4,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ranvier.errors import ArgumentError, DataError, ShapeError
 from ranvier.layers.sparse import SparseTensor, to_bev, voxelize
+from ranvier.models.dense import Detection
 from ranvier.models.e3dsnn.blocks import SPIKE_COUNT, Parts
 from ranvier.models.e3dsnn.detection.anchors import AnchorHead, AnchorSettings
 from ranvier.models.e3dsnn.detection.backbones import BEVBackboneSpike, VoxelBackbone8xSpike
@@ -21,15 +21,6 @@ from ranvier.neurons import NeuronFactory, NeuronSpec
 from ranvier.ops.box_overlap import nms
 
 KITTI_RANGE = (0.0, -40.0, -3.0, 70.4, 40.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Detection:
-    """Objects of one cloud, best first: boxes `[n, 7]` (centre, sizes, heading), scores `[n]`, classes `[n]`."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
 
 
 class E3DSNNDetector(nn.Module):
@@ -162,9 +153,16 @@ class E3DSNNDetector(nn.Module):
             self._final(boxes[sample == b], logits[sample == b].sigmoid(), p.labels) for b, p in enumerate(proposals)
         ]
 
-    def forward(self, x: Sequence[Tensor] | Tensor) -> list[Detection]:
-        """`detect`; for training see `loss`."""
-        return self.detect(x)
+    def forward(
+        self,
+        x: Sequence[Tensor] | Tensor,
+        boxes: Sequence[Tensor] | None = None,
+        labels: Sequence[Tensor] | None = None,
+    ) -> Any:
+        """`detect(x)`, or with boxes (and labels) the sum of `loss`."""
+        if boxes is None:
+            return self.detect(x)
+        return torch.stack(list(self.loss(x, boxes, labels).values())).sum()
 
     def loss(
         self, clouds: Sequence[Tensor] | Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor] | None = None
