@@ -14,22 +14,24 @@ from ranvier.layers.residual import Residual, check_residual
 from ranvier.neurons import Neuron, NeuronFactory
 
 
-def product_neuron(neuron: NeuronFactory, threshold: float | None, channels: int) -> Neuron:
+def product_neuron(
+    neuron: NeuronFactory, threshold: float | None, channels: int, channel_axis: int = 2
+) -> Neuron:  # fmt: skip
     """The neuron that turns an attention product `[T, B, channels, ...]` back into spikes.
 
     `threshold` replaces the one of the factory; None keeps it. A neuron with a `gain` (IE-LIF) gets 1/threshold as its
     gain instead, as published. Raises `ArgumentError` when the neuron has neither.
     """
     if threshold is None:
-        return neuron(channels=channels)
+        return neuron(channels=channels, channel_axis=channel_axis)
     if "gain" in inspect.signature(neuron.neuron).parameters:
-        return neuron(channels=channels, gain=1 / threshold)
+        return neuron(channels=channels, channel_axis=channel_axis, gain=1 / threshold)
     if "threshold" not in inspect.signature(neuron.neuron).parameters:
         raise ArgumentError(
             f"neuron {neuron.type!r} takes no threshold, but attn_threshold={threshold!r} asks for one after the "
             "attention product; give attn_threshold=None to use the neuron as it is"
         )
-    return neuron(channels=channels, threshold=threshold)
+    return neuron(channels=channels, channel_axis=channel_axis, threshold=threshold)
 
 
 def wide(spikes: Tensor) -> Tensor:

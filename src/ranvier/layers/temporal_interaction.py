@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from ranvier.errors import ArgumentError
+from ranvier.layers.attention import product_neuron
 from ranvier.layers.residual import Residual
 from ranvier.layers.ssa import Order, SpikingSelfAttention, spike_product
 from ranvier.neurons import NeuronFactory
@@ -22,9 +25,18 @@ class TemporalInteraction(Stateful):
         neuron: factory of the two neurons.
         alpha: α in [0, 1], the share of the past.
         kernel: length of the convolution, odd.
+        thresholds: of LIF_in and LIF_out, None for the factory's own. What enters LIF_out is at most 1, so with a
+            threshold of 1 and a leak it never fires.
     """
 
-    def __init__(self, channels: int, neuron: NeuronFactory, alpha: float = 0.5, kernel: int = 5) -> None:
+    def __init__(
+        self,
+        channels: int,
+        neuron: NeuronFactory,
+        alpha: float = 0.5,
+        kernel: int = 5,
+        thresholds: tuple[float, float] | None = (0.3, 0.5),
+    ) -> None:
         super().__init__()
         if not 0 <= alpha <= 1:
             raise ArgumentError(f"alpha must be in [0, 1], got {alpha!r}")
@@ -33,8 +45,9 @@ class TemporalInteraction(Stateful):
         self.alpha = alpha
         self.conv = nn.Conv1d(channels, channels, kernel, padding=kernel // 2)
         # Steps of the neurons see [B, h, d, N]; as sequences [T, B, h, d, N] their channels would be on axis 3.
-        self.neuron_in = neuron(channels=channels, channel_axis=3)
-        self.neuron_out = neuron(channels=channels, channel_axis=3)
+        low, high = (None, None) if thresholds is None else thresholds
+        self.neuron_in = product_neuron(neuron, low, channels, 3)
+        self.neuron_out = product_neuron(neuron, high, channels, 3)
 
     def forward(self, q: Tensor) -> Tensor:
         state = self.recall()
@@ -61,12 +74,10 @@ class TemporalAttention(SpikingSelfAttention):
     """SSA whose queries pass `TemporalInteraction` (Shen et al., TIM, IJCAI 2024).
 
     Args:
-        dim, num_heads, neuron, residual, qkv_bias, attn_threshold, scale, order: as in `SpikingSelfAttention`. In the
-            release the last projection has no bias, and the thresholds of its neurons do not arrive: all are 1.
-        alpha, kernel: of the interaction.
-        released: split the heads as the release does (needs as many tokens as channels a head): it reshapes
-            `[C, N]` to (N, h, d) without transposing, so that head i has the channels i, i + h, i + 2h, …, products
-            contract over the tokens, and their result comes back transposed. `load_official` switches this on.
+        dim, num_heads, neuron, residual, qkv_bias, attn_threshold, scale, order: as in `SpikingSelfAttention`. The last
+            projection has no bias, as in the release.
+        alpha, kernel, thresholds: of the interaction.
+        released: compute what the released code computes, see `follow_release`; `load_official` switches this on.
     """
 
     def __init__(
@@ -76,16 +87,33 @@ class TemporalAttention(SpikingSelfAttention):
         neuron: NeuronFactory,
         residual: Residual = "post",
         qkv_bias: bool = False,
-        attn_threshold: float | None = None,
+        attn_threshold: float | None = 0.5,
         scale: float = 0.25,
         order: Order = "auto",
         alpha: float = 0.5,
         kernel: int = 5,
+        thresholds: tuple[float, float] | None = (0.3, 0.5),
         released: bool = False,
     ) -> None:
         super().__init__(dim, num_heads, neuron, residual, qkv_bias, attn_threshold, scale, order)
-        self.interaction = TemporalInteraction(dim // num_heads, neuron, alpha, kernel)
-        self.released = released
+        self.interaction = TemporalInteraction(dim // num_heads, neuron, alpha, kernel, thresholds)
+        neurons = (self.interaction.neuron_in, self.interaction.neuron_out, self.product_neuron)
+        self._intended = [(n, t.clone()) for n in neurons if isinstance(t := getattr(n, "threshold", None), Tensor)]
+        self.released = False
+        if released:
+            self.follow_release()
+
+    def follow_release(self, on: bool = True) -> None:
+        """Compute as the release does, or not.
+
+        There, the heads come from reading `[C, N]` as (N, h, d) without transposing (with as many tokens as channels a
+        head), so that head i has the channels i, i + h, i + 2h, …, products contract over the tokens and their result
+        comes back transposed. And its thresholds of 0.3 and 0.5 are given under a keyword that its neuron does not
+        know, so that all are 1, and after the first step no query ever fires.
+        """
+        self.released = on
+        for neuron, threshold in self._intended:
+            cast(Tensor, neuron.threshold).copy_(torch.ones_like(threshold) if on else threshold)
 
     def merge(self) -> nn.Module:
         return self.synapse(self.dim, False)
