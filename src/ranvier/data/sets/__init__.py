@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranvier.data.sets import (
     cifar10,
+    digit_scenes,
     digit_solids,
     digits,
     event_clouds,
@@ -21,6 +22,6 @@ from ranvier.data.sets import (
 )
 
 __all__ = [
-    "cifar10", "digit_solids", "digits", "event_clouds", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist",
+    "cifar10", "digit_scenes", "digit_solids", "digits", "event_clouds", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist",
     "modelnet40", "modelnet_grids", "motion", "nmnist", "shd", "text",
 ]  # fmt: skip
