@@ -174,6 +174,10 @@ class _Watcher(TorchFunctionMode):
         if isinstance(module, PASSING):
             self.tag(output, source)
             return
+        if getattr(module, "tail", 0):
+            raise ArgumentError(
+                f"layer {name!r} appends tail={module.tail} steps to its input, which no graph says; set model.tail = 0"
+            )
         self.tag(output, Step(name, "layer", [source], self._features(output, name), module))
 
     def _features(self, tensor: Tensor, where: str) -> tuple[int, ...]:

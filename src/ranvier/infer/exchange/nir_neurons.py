@@ -40,6 +40,10 @@ def neuron_piece(name: str, layer: str, neuron: nn.Module, shape: tuple[int, ...
             f"below the threshold; {known} have"
         )
     assert isinstance(neuron, LeakyNeuron | CubaLIF)
+    if len(shape) > 1 and not wishes.target.images:
+        raise ArgumentError(
+            f"layer {layer!r} has neurons of shape {shape}, and {wishes.target.name} reads graphs of vectors only"
+        )
     axis = neuron.channel_axis - 2 if neuron.channel_axis >= 0 else neuron.channel_axis + len(shape)
     if neuron.reset == "soft" and wishes.target.resets != "soft":
         if wishes.soft_reset == "subgraph":

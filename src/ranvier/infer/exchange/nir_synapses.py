@@ -56,9 +56,9 @@ def synapse_piece(
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         return Piece.chain({name: _convolution(layer, module, module.weight, before, scaling, nir)})
     if isinstance(module, DelayConv2d):
-        return _delayed_convolution(name, layer, module, before, scaling, dt, nir)
+        return _delayed_convolution(name, module, before, scaling, dt, nir)
     assert isinstance(module, DelayLinear | DenseDelayLinear)
-    return _delayed(name, layer, module, scaling, dt, nir)
+    return _delayed(name, module, scaling, dt, nir)
 
 
 def out_channels(module: nn.Module) -> int:
@@ -96,12 +96,8 @@ def _convolution(
     )  # fmt: skip
 
 
-def _taps(module: DelayLinear | DenseDelayLinear, layer: str) -> Tensor:
+def _taps(module: DelayLinear | DenseDelayLinear) -> Tensor:
     """Weights `[O, I, K]` at every delay 0..K − 1 (tap d is delay d), groups written out, in float64."""
-    if module.tail:
-        raise ArgumentError(
-            f"layer {layer!r} appends tail={module.tail} steps to its input, which no graph can say; set model.tail = 0"
-        )
     training = module.training
     with torch.no_grad():
         kernel = module.eval().kernel().detach().double().flip(2)
@@ -116,11 +112,9 @@ def _taps(module: DelayLinear | DenseDelayLinear, layer: str) -> Tensor:
     return full
 
 
-def _delayed(
-    name: str, layer: str, module: DelayLinear | DenseDelayLinear, scaling: Scaling, dt: float, nir: Any
-) -> Piece:
+def _delayed(name: str, module: DelayLinear | DenseDelayLinear, scaling: Scaling, dt: float, nir: Any) -> Piece:
     """A line for each pair of input and delay that a synapse uses; then the weights, `Linear → Delay → Affine`."""
-    taps = _taps(module, layer)
+    taps = _taps(module)
     used = (taps != 0).any(0)  # [I, K]
     if not bool(used.any()):
         used[:, 0] = True
@@ -140,11 +134,11 @@ def _delayed(
 
 
 def _delayed_convolution(
-    name: str, layer: str, module: DelayConv2d, before: tuple[int, ...], scaling: Scaling, dt: float, nir: Any
+    name: str, module: DelayConv2d, before: tuple[int, ...], scaling: Scaling, dt: float, nir: Any
 ) -> Piece:
     """A copy of every channel for each delay that it is read at; then one convolution."""
     inner, (channels, height, width) = module.synapses, before
-    taps = _taps(inner, layer).unflatten(1, (channels, module.kernel_size, module.kernel_size))  # [O, C, k, k, K]
+    taps = _taps(inner).unflatten(1, (channels, module.kernel_size, module.kernel_size))  # [O, C, k, k, K]
     used = (taps != 0).any(0).flatten(1, 2).any(1)  # [C, K]
     if not bool(used.any()):
         used[:, 0] = True

@@ -21,6 +21,7 @@ class Target:
         resets: "hard" or "soft", what its neurons do.
         exponential: the reader decays by exp(−1/τ) with τ in steps, and does not scale the input.
         groups: whether it reads grouped convolutions; others get them written out.
+        images: whether its neurons may lie on images, not only on vectors.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Target:
     resets: str = "hard"
     exponential: bool = False
     groups: bool = True
+    images: bool = True
 
 
 _PLAIN = frozenset({"Input", "Output", "Affine", "Conv2d", "Flatten", "LIF"})
@@ -39,7 +41,7 @@ TARGETS = {
     target.name: target
     for target in (
         Target("nir"),
-        Target("spikingjelly", nodes=_PLAIN | {"IF", "CubaLIF", "AvgPool2d"}),
+        Target("spikingjelly", nodes=_PLAIN | {"IF", "CubaLIF", "AvgPool2d", "Linear", "Conv1d"}, groups=False),
         Target("snntorch", nodes=_PLAIN | {"AvgPool2d"}, groups=False),
         Target(
             "norse",
@@ -57,6 +59,7 @@ TARGETS = {
             resets="soft",
             exponential=True,
             groups=False,
+            images=False,
         ),
     )
 }
