@@ -70,7 +70,7 @@ def run(
     `workers` cells run at a time (default: as many as the machine holds at the suite's `threads`), each in a process
     of its own with `threads` threads (default: the cores shared out evenly); `runner="inline"` stays in this process,
     `"ray"` uses Ray. `only` keeps the models with these labels. Ctrl-C stops the running cells at their next
-    checkpoint; the same call later goes on from there.
+    checkpoint; the same call later goes on from there. On Ray a cell whose worker dies is tried again.
 
     Raises `ConfigError` for a bad suite (before anything is trained) and `ArgumentError` for a bad argument.
     """
@@ -80,9 +80,7 @@ def run(
         raise ArgumentError(f"threads: expected at least 1, got {threads}")
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     cells = _selected(expand(loaded), only)
-    cores = available_cores()
-    workers = workers or max(1, cores // (threads or loaded.threads or cores))
-    share = threads or max(1, cores // workers)
+    workers, share = _places(runner, workers, threads, loaded.threads)
     folder = Path(out)
     _make_folder(folder)
     started = time.monotonic()
@@ -100,6 +98,18 @@ def run(
         _write_manifest(folder, loaded, source, cells, outcome.wall_s if pending else _last_wall(folder))
     outcome.results = [result for cell in cells if (result := _stored(cell, folder)) is not None]
     return outcome
+
+
+def _places(runner: str, workers: int | None, threads: int | None, wanted: int | None) -> tuple[int, int]:
+    """How many cells run at a time, and the threads of each: as the machine holds them, or the cluster."""
+    if runner == "ray":
+        from ranvier.bench.ray_cluster import capacity
+
+        share = threads or wanted or 1
+        return workers or capacity(share), share
+    cores = available_cores()
+    workers = workers or max(1, cores // (threads or wanted or cores))
+    return workers, threads or max(1, cores // workers)
 
 
 def result_path(cell: Cell, out: Path) -> Path:

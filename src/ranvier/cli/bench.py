@@ -22,7 +22,10 @@ def bench(
         int | None, typer.Option("--workers", "-w", min=1, help="Experiments at a time; default: what the cores hold.")
     ] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this model; may be repeated.")] = None,
-    runner: Annotated[str, typer.Option("--runner", help="process, inline or ray.")] = "process",
+    runner: Annotated[
+        str,
+        typer.Option("--engine", "--runner", help="process: here; ray: a cluster (RAY_ADDRESS, else here); inline."),
+    ] = "process",
     list_them: Annotated[bool, typer.Option("--list", help="Name the suites that come with Ranvier.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -35,6 +38,7 @@ def bench(
       ranvier bench --list
       ranvier bench quick --out runs/quick
       ranvier bench my_suite.yaml --out runs/mine --workers 2
+      RAY_ADDRESS=host:6379 ranvier bench my_suite.yaml --engine ray
     """
     from ranvier import bench as room
 
