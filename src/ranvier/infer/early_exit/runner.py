@@ -69,6 +69,15 @@ def with_steps(model: Any, steps: int | None) -> Iterator[None]:
         model.T = before
 
 
+def check_streams(model: nn.Module) -> None:
+    """Raise `ArgumentError` for a net with a part that looks at all steps at once."""
+    for name, module in model.named_modules():
+        if getattr(module, "streams", True) is False:
+            raise ArgumentError(
+                f"model: {name or type(module).__name__} looks at all steps at once, so nothing exits early"
+            )
+
+
 @dataclass
 class _Active:
     """The rows that are being computed: whom they belong to, and all that they carry from step to step."""
@@ -153,11 +162,7 @@ class EarlyExitRunner:
             raise ArgumentError(f"mode must be 'latency' or 'throughput', got {mode!r}")
         if not 0 < compact_below <= 1:
             raise ArgumentError(f"compact_below must be a share in (0, 1], got {compact_below!r}")
-        for name, module in model.named_modules():
-            if getattr(module, "streams", True) is False:
-                raise ArgumentError(
-                    f"model: {name or type(module).__name__} looks at all steps at once, so nothing exits early"
-                )
+        check_streams(model)
         assert limit is not None
         self.model, self.criterion, self.steps, self.mode, self.chunk = model, criterion, limit, mode, chunk
         self.compact_below, self.slots, self.cache_static = compact_below, slots, cache_static
