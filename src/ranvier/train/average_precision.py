@@ -50,7 +50,7 @@ def average_precision(
         overlap: of boxes `[n, D]` with all objects of a sample, `[n, m]`.
         overlaps: the least overlap of a match.
         sizes: areas of boxes in the plane that count; objects outside are ignored, and so are unmatched detections.
-        crowds: ignored objects may be matched many times.
+        crowds: what a sample marks as ignored may be matched many times.
     """
     if len(found) != len(truth):
         raise ShapeError(f"found and truth must be one entry a sample, got {len(found)} and {len(truth)}")
@@ -67,11 +67,13 @@ def average_precision(
             mine, own = (one.labels == kind).nonzero().flatten(), (true.labels == kind).nonzero().flatten()
             mine = mine[one.scores[mine].argsort(descending=True, stable=True)][:_MOST]
             ignored = true.ignored[own].bool() | (_outside(true.boxes[own], sizes))
-            own = own[ignored.int().argsort(stable=True)]
-            ignored = ignored.sort(stable=True).values
+            last = ignored.int().argsort(stable=True)
+            own, ignored = own[last], ignored[last]
             count += int((~ignored).sum())
             values = table[mine][:, own] if table is not None else torch.zeros(len(mine), len(own))
-            hit, skip = _matched(values.double().numpy(), ignored.numpy(), overlaps, crowds)
+            hit, skip = _matched(
+                values.double().numpy(), ignored.numpy(), overlaps, crowds & true.ignored[own].bool().numpy()
+            )
             skip |= ~hit & _outside(one.boxes[mine], sizes).numpy()
             scores.append(one.scores[mine].double().numpy())
             hits.append(hit)
@@ -131,7 +133,7 @@ def cloud_scores(
 
 
 def _matched(
-    values: NDArray[np.float64], ignored: NDArray[np.bool_], overlaps: Sequence[float], crowds: bool
+    values: NDArray[np.float64], ignored: NDArray[np.bool_], overlaps: Sequence[float], crowd: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """For every overlap and detection: matched to an object that counts, and matched to one that is ignored."""
     hit, skip = (np.zeros((len(overlaps), len(values)), bool) for _ in range(2))
@@ -140,7 +142,7 @@ def _matched(
         for d, row in enumerate(values):
             best, match = min(least, 1 - 1e-10), -1
             for g, value in enumerate(row):
-                if taken[g] and not (crowds and ignored[g]):
+                if taken[g] and not crowd[g]:
                     continue
                 if match > -1 and not ignored[match] and ignored[g]:
                     break  # objects that count come first

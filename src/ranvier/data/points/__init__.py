@@ -15,9 +15,24 @@ from ranvier.data.points.lidar import (
 )
 from ranvier.data.points.off import Mesh, read_off, sample_surface
 from ranvier.data.points.samples import CloudSamples, GridSamples, normalise_to_sphere
+from ranvier.data.points.scan_samples import BoxedScans, LabelledScans
 
 __all__ = [
-    "CloudSamples", "GridSamples", "Mesh", "Scan", "kitti_scans", "normalise_to_sphere", "nuscenes_scans",
-    "read_kitti_calibration", "read_kitti_labels", "read_kitti_objects", "read_off", "read_semantic_labels",
-    "read_sweep", "sample_surface", "semantic_kitti_scans",
+    "BoxedScans",
+    "CloudSamples",
+    "GridSamples",
+    "LabelledScans",
+    "Mesh",
+    "Scan",
+    "kitti_scans",
+    "normalise_to_sphere",
+    "nuscenes_scans",
+    "read_kitti_calibration",
+    "read_kitti_labels",
+    "read_kitti_objects",
+    "read_off",
+    "read_semantic_labels",
+    "read_sweep",
+    "sample_surface",
+    "semantic_kitti_scans",
 ]  # fmt: skip
