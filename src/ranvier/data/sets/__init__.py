@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ranvier.data.sets import (
+    ade20k,
     cifar10,
+    coco,
     digit_scenes,
     digit_solids,
     digits,
@@ -12,6 +14,7 @@ from ranvier.data.sets import (
     fsdd_spikes,
     gsc,
     image_folder,
+    kitti,
     mnist,
     modelnet40,
     modelnet_grids,
@@ -19,9 +22,10 @@ from ranvier.data.sets import (
     nmnist,
     shd,
     text,
+    voc,
 )
 
 __all__ = [
-    "cifar10", "digit_scenes", "digit_solids", "digits", "event_clouds", "fsdd", "fsdd_spikes", "gsc", "image_folder", "mnist",
-    "modelnet40", "modelnet_grids", "motion", "nmnist", "shd", "text",
+    "ade20k", "cifar10", "coco", "digit_scenes", "digit_solids", "digits", "event_clouds", "fsdd", "fsdd_spikes",
+    "gsc", "image_folder", "kitti", "mnist", "modelnet40", "modelnet_grids", "motion", "nmnist", "shd", "text", "voc",
 ]  # fmt: skip
