@@ -40,13 +40,14 @@ def compile(
         model: a net in evaluation mode (it is copied, not changed): linear layers, convolutions, `DelayLinear` at whole
             delays, pools, batch norms, neurons of the LIF family, attention as products of spikes, residual sums.
         example: an input as the net takes it, a sequence `[T, B, ...]` or static images `[B, C, H, W]`, which are
-            encoded. Used to record, to verify, and to calibrate where nothing else is given. Take real data: the choices
-            depend on how active the layers are.
+            encoded. Used to record, to verify, and to calibrate where nothing else is given. Take real data: the
+            choices depend on how active the layers are.
         calibration: another input for the measurement of activity and time; its first sample and 64 steps are used.
         modes: "auto", "event" or "dense" for all layers, or a mapping from the start of a layer's name to one of them.
         precision: of everything that is not an integer; None for that of the parameters.
-        verify: compare with the net on the first sample of `example`. When outputs differ by more than rounding explains
-            the comparison is repeated in float64, where a spike cannot fall to the other side of a threshold by chance.
+        verify: compare with the net on the first sample of `example`. When outputs differ by more than rounding
+            explains, the comparison is repeated in float64, where no spike falls to the other side of a threshold by
+            chance.
 
     Raises `NotCompilableError` (an `ArgumentError`) that lists all parts without instructions, and one when the
     results are not those of the net.

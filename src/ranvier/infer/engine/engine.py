@@ -28,6 +28,8 @@ class Engine:
     def __init__(self, lowering: Lowering) -> None:
         from ranvier.infer.engine import numba_driver
 
+        driver: Any = numba_driver
+
         trace, program = lowering.trace, lowering.program
         self.input_shape: tuple[int, ...] = trace.input.shape[2:]
         self.output_shape: tuple[int, ...] = trace.output.shape[2:]
@@ -37,14 +39,16 @@ class Engine:
         self._output = (
             lowering.buffer(trace.output).at + lowering.positions(trace.output).ravel()
         ).astype(np.int64)  # fmt: skip
-        self._driver = numba_driver
-        self._arenas = tuple(arena.build() for arena in (program.F, program.Q, program.I, program.A, program.U))
+        self._driver = driver
+        arenas: tuple[Any, ...] = tuple(
+            arena.build() for arena in (program.F, program.Q, program.I, program.A, program.U)
+        )
         flags = np.zeros(BLOCK + 8, np.uint8)
-        self._arenas += (flags, flags.view(np.uint64))
+        self._arenas = (*arenas, flags, flags.view(np.uint64))
         entry = lowering.entry
         self._entry = entry.at
         self._input = self._arenas[0][entry.at : entry.at + entry.size].reshape(self.input_shape)
-        self._flat = self._arenas[0]
+        self._flat: Any = self._arenas[0]
         self._answer = np.zeros(self.output_shape, self.dtype)
         ordered = self._output.size > 0 and bool((np.diff(self._output) == 1).all())
         first = int(self._output[0]) if self._output.size else 0
@@ -64,13 +68,13 @@ class Engine:
         place, at, table = self._entry, 0, np.arange(int(np.prod(self.input_shape)))
         if len(self.ops) < 2:
             return None
-        row = self.ops[0].variants[self.ops[0].choice]
+        row: dict[str, Any] = self.ops[0].variants[self.ops[0].choice]
         if row["code"] == "copy" and row["x"] == place and row["n"] == table.size:
             source = next(a for o, a in self.program.I.filled if o == row["map"])
             table = np.empty_like(table)
             table[source] = np.arange(table.size)
             place, at = row["y"], 1
-        events = self.ops[at].variants[self.ops[at].choice] if at < len(self.ops) else {"code": ""}
+        events: dict[str, Any] = self.ops[at].variants[self.ops[at].choice] if at < len(self.ops) else {"code": ""}
         if events["code"] != "events" or events["x"] != place:
             return None
         reading = [op for op in self.ops if op.source is not None and op.source.at == self._entry]
@@ -141,13 +145,13 @@ class Engine:
 
     def reset(self) -> None:
         """Forget the past: the next step is the first of a new sequence."""
-        F, I, program = self._flat, self._arenas[2], self.program
+        F, lists, program = self._flat, self._arenas[2], self.program
         for at, size in program.zeroed:
             F[at : at + size] = 0
         for at, values in program.state:
             F[at : at + values.size] = values
         for at in (*program.lists, *program.positions):
-            I[at] = 0
+            lists[at] = 0
         for op in program.ops:  # pools remember which of their outputs are not zero
             if op.code == "max_event" and op.made is not None:
                 F[op.made.at : op.made.at + op.made.size] = 0

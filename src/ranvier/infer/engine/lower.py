@@ -66,6 +66,9 @@ class Lowering:
         for number, node in enumerate(trace.nodes):
             if number in self.skip:
                 continue
+            if node.where in trace.problems:
+                broken.add(node.out.storage)
+                continue
             if any(ref.storage in broken or ref.storage not in self.placed for ref in refs(node)):
                 broken.add(node.out.storage)  # already explained
                 if node.op != "leaf" and node.op not in RULES:

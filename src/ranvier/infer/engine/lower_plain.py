@@ -145,8 +145,7 @@ def _affine(low: Lowering, node: Node, x: Ref, a: Tensor, b: Tensor) -> None:
     both = torch.stack([a.expand(x.shape), b.expand(x.shape)])
     factor, first = low.channels(both[0], order, x.shape)
     shift, second = low.channels(both[1], order, x.shape)
-    C = math.lcm(first, second)
-    C = C if C <= n else n
+    C = min(n, math.lcm(first, second))
     made = low.program.buffer(n)
     row = {
         "code": "affine", "x": base, "y": made.at, "n": n, "C": C,

@@ -74,7 +74,8 @@ def product(low: Lowering, node: Node, a: Ref, b: Ref) -> None:
         first, at = low.arranged(a, left.ravel(), node.where)
         second, to = low.arranged(b, right.transpose(0, 2, 1).ravel(), node.where)
         row: dict[str, Any] = {
-            "code": "product_dense", "a": first.at + at, "b": second.at + to, "y": made.at, "B": B, "M": M, "N": N, "K": K,
+            "code": "product_dense", "a": first.at + at, "b": second.at + to, "y": made.at, "B": B, "M": M, "N": N,
+            "K": K,
         }  # fmt: skip
         low.program.add(Op(node.where, {"only": row}, "only", first, made))
         low.place(node.out, made, np.arange(B * M * N).reshape(node.out.shape))
@@ -127,7 +128,6 @@ def _added(
             op.variants["only"] |= other
             _, perm = low.placed[dense.storage]
             turned = np.empty(order.size, np.int64)
-            b, m, n = order.shape
             turned[order.transpose(0, 2, 1).ravel()] = np.arange(order.size)
             low.placed[dense.storage] = (buffer, np.where(perm < 0, -1, turned[perm]))
             buffer.movable = None

@@ -30,8 +30,8 @@ def _neuron(low: Lowering, node: Node) -> None:
     k, first = low.channels(decay, order, ref.shape)
     th, second = low.channels(threshold, order, ref.shape)
     uniform = bool((k == k[0]).all() and (th == th[0]).all())
-    C = math.lcm(first, second)
-    C = min(n, BLOCK) if uniform else C if C <= n and n % C == 0 else n
+    both = math.lcm(first, second)
+    C = min(n, BLOCK) if uniform else both if n % both == 0 else n
     levels = d.levels
     unit = d.output_scale if levels else 1.0
     made = program.buffer(n, Counts(unit, max(1, levels)))

@@ -293,8 +293,8 @@ def _whole(low: Lowering, node: Node) -> None:
     if isinstance(module, QuantSynapse):
         levels, scale = module.quantizer.integers(module.weight)
         bias: Any = module.bias
-        geometry = module if hasattr(module, "stride") else None
-        conv = None if geometry is None else (
+        geometry: Any = module if hasattr(module, "stride") else None
+        conv: Any = None if geometry is None else (
             geometry.stride, geometry.padding, geometry.dilation, geometry.groups  # pyright: ignore
         )  # fmt: skip
     elif isinstance(module, IntSynapse):

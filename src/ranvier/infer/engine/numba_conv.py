@@ -11,17 +11,17 @@ _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_jit
-def conv_event(F, I, p):
-    x, L, w, y, b, H, W, ci, OH, OW, co, kh, kw = (
-        p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
+def conv_event(F, J, p):
+    x, L, w, y, b, W, ci, OH, OW, co, kh, kw = (
+        p[1], p[2], p[3], p[4], p[5], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
     )  # fmt: skip
     sh, sw, ph, pw, dh, dw, groups, binary = p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21]
     start(F, y, b, OH * OW, co)
     width, inputs = co // groups, ci // groups
     straight = sh == 1 and sw == 1 and dh == 1 and dw == 1 and groups == 1
-    count = np.int64(I[L])
+    count = np.int64(J[L])
     for i in range(count):
-        e = np.int64(I[L + 1 + i])
+        e = np.int64(J[L + 1 + i])
         pixel = e // ci
         c = e - pixel * ci
         row = pixel // W
@@ -93,9 +93,9 @@ def conv_dense(F, p):
 
 
 @_jit
-def conv_int8(F, Q, I, A, p, unit):
-    x, L, w, y, b, H, W, ci, OH, OW, co, kh, kw = (
-        p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
+def conv_int8(F, Q, J, A, p, unit):
+    x, L, w, y, b, W, ci, OH, OW, co, kh, kw = (
+        p[1], p[2], p[3], p[4], p[5], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
     )  # fmt: skip
     sh, sw, ph, pw, dh, dw, groups, binary, scale, acc = (
         p[14], p[15], p[16], p[17], p[18], p[19], p[20], p[21], p[22], p[23]
@@ -103,9 +103,9 @@ def conv_int8(F, Q, I, A, p, unit):
     A[acc : acc + OH * OW * co] = 0
     width, inputs = co // groups, ci // groups
     straight = sh == 1 and sw == 1 and dh == 1 and dw == 1 and groups == 1
-    count = np.int64(I[L])
+    count = np.int64(J[L])
     for i in range(count):
-        e = np.int64(I[L + 1 + i])
+        e = np.int64(J[L + 1 + i])
         pixel = e // ci
         c = e - pixel * ci
         row = pixel // W
@@ -167,22 +167,22 @@ def max_dense(F, p):
 
 
 @_jit
-def max_event(F, I, p):
+def max_event(F, J, p):
     """The largest of spikes: only windows with a spike in them are touched. `M` is its own list."""
     x, L, y, M, to, fan = p[1], p[2], p[3], p[4], p[5], p[6]
-    for i in range(np.int64(I[M])):
-        F[y + I[M + 1 + i]] = 0
+    for i in range(np.int64(J[M])):
+        F[y + J[M + 1 + i]] = 0
     made = 0
-    for i in range(np.int64(I[L])):
-        e = np.int64(I[L + 1 + i])
+    for i in range(np.int64(J[L])):
+        e = np.int64(J[L + 1 + i])
         v = F[x + e]
         for k in range(fan):
-            at = np.int64(I[to + e * fan + k])
+            at = np.int64(J[to + e * fan + k])
             if at < 0:
                 break
             if F[y + at] == 0:
-                I[M + 1 + made] = at
+                J[M + 1 + made] = at
                 made += 1
             if v > F[y + at]:
                 F[y + at] = v
-    I[M] = made
+    J[M] = made

@@ -22,82 +22,82 @@ PRODUCT_EVENT, PRODUCT_DENSE = CODES["product_event"], CODES["product_dense"]
 
 
 @_jit
-def drive(F, Q, I, A, U, M8, M64, P, S, first, last):
+def drive(F, Q, J, A, U, M8, M64, P, S, first, last):
     """Instructions `first` to `last` of program `P`, `S`."""
     for o in range(first, last):
         p = P[o]
         code = p[0]
         if code == ROWS_EVENT:
-            linear.rows_event(F, I, p)
+            linear.rows_event(F, J, p)
         elif code == ROWS_DENSE:
             linear.rows_dense(F, p)
         elif code == CONV_EVENT:
-            conv.conv_event(F, I, p)
+            conv.conv_event(F, J, p)
         elif code == CONV_DENSE:
             conv.conv_dense(F, p)
         elif code == LIF:
-            neuron.lif(F, I, M8, M64, p, S[o, 0])
+            neuron.lif(F, J, M8, M64, p, S[o, 0])
         elif code == INT_LIF:
-            neuron.int_lif(F, I, M8, M64, p, S[o, 0], S[o, 1], S[o, 2], S[o, 3])
+            neuron.int_lif(F, J, M8, M64, p, S[o, 0], S[o, 1], S[o, 2], S[o, 3])
         elif code == DELAY:
-            neuron.delay(F, I, p)
+            neuron.delay(F, J, p)
         elif code == EVENTS:
-            rest.events(F, I, p)
+            rest.events(F, J, p)
         elif code == COPY:
-            rest.copy(F, I, p)
+            rest.copy(F, J, p)
         elif code == MAX_EVENT:
-            conv.max_event(F, I, p)
+            conv.max_event(F, J, p)
         elif code == MAX_DENSE:
             conv.max_dense(F, p)
         elif code == ROWS_INT8:
-            linear.rows_int8(F, Q, I, A, p, S[o, 0])
+            linear.rows_int8(F, Q, J, A, p, S[o, 0])
         elif code == ROWS_INT8_DENSE:
             linear.rows_int8_dense(F, Q, A, p, S[o, 0])
         elif code == CONV_INT8:
-            conv.conv_int8(F, Q, I, A, p, S[o, 0])
+            conv.conv_int8(F, Q, J, A, p, S[o, 0])
         elif code == LEAKY:
             neuron.leaky(F, p, S[o, 0])
         elif code == AFFINE:
             rest.affine(F, p)
         elif code == SUM_DENSE:
-            rest.sum_dense(F, I, p)
+            rest.sum_dense(F, J, p)
         elif code == SUM_EVENT:
-            rest.sum_event(F, I, p)
+            rest.sum_event(F, J, p)
         elif code == BINARY:
-            rest.binary(F, I, p, S[o, 0])
+            rest.binary(F, J, p, S[o, 0])
         elif code == UNARY:
             rest.unary(F, p)
         elif code == PACK:
-            rest.pack(I, U, p)
+            rest.pack(J, U, p)
         elif code == POPCOUNT:
             rest.popcount_product(F, U, p, S[o, 0])
         elif code == PRODUCT_EVENT:
-            rest.product_event(F, I, p)
+            rest.product_event(F, J, p)
         elif code == PRODUCT_DENSE:
             rest.product_dense(F, p)
 
 
 @_jit
-def drive_steps(F, Q, I, A, U, M8, M64, P, S, X, Y, to, table):
+def drive_steps(F, Q, J, A, U, M8, M64, P, S, X, Y, to, table):
     """All steps of `X` `[T, n]`, outputs into `Y` `[T, m]`; `to` is the place of the input, `table` the one of every
     element of the output."""
     for t in range(X.shape[0]):
         F[to : to + X.shape[1]] = X[t]
-        drive(F, Q, I, A, U, M8, M64, P, S, 0, P.shape[0])
+        drive(F, Q, J, A, U, M8, M64, P, S, 0, P.shape[0])
         for j in range(Y.shape[1]):
             Y[t, j] = F[table[j]]
 
 
 @_jit
-def put_events(F, I, x, L, table, indices):
+def put_events(F, J, x, L, table, indices):
     """Input `x` becomes zero but at `indices`, and its list L says so; the same place twice counts twice."""
-    for i in range(np.int64(I[L])):
-        F[x + I[L + 1 + i]] = 0
+    for i in range(np.int64(J[L])):
+        F[x + J[L + 1 + i]] = 0
     made = 0
     for i in range(indices.size):
         at = np.int64(table[indices[i]])
         if F[x + at] == 0:
-            I[L + 1 + made] = at
+            J[L + 1 + made] = at
             made += 1
         F[x + at] += 1
-    I[L] = made
+    J[L] = made

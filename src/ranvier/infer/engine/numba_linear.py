@@ -48,11 +48,11 @@ def add_one(F, Y, n, at, v):
 
 
 @_jit
-def rows_event(F, I, p):
+def rows_event(F, J, p):
     x, L, w, y, b, P, ci, co, binary = p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9]
     start(F, y, b, P, co)
-    count = np.int64(I[L])
-    E = I[L + 1 : L + 1 + count]
+    count = np.int64(J[L])
+    E = J[L + 1 : L + 1 + count]
     i = 0
     while i < count:
         e = np.int64(E[i])
@@ -122,13 +122,13 @@ def finish_int8(F, A, acc, y, b, scale, P, co):
 
 
 @_jit
-def rows_int8(F, Q, I, A, p, unit):
+def rows_int8(F, Q, J, A, p, unit):
     x, L, w, y, b, P, ci, co, binary, scale, acc = (
         p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11]
     )  # fmt: skip
     A[acc : acc + P * co] = 0
-    count = np.int64(I[L])
-    E = I[L + 1 : L + 1 + count]
+    count = np.int64(J[L])
+    E = J[L + 1 : L + 1 + count]
     i = 0
     while i < count:
         e = np.int64(E[i])

@@ -10,7 +10,7 @@ BLOCK = 2048  # neurons between two looks at who fired: a byte each
 
 
 @_jit
-def collect(I, M8, M64, L, found, n, base):
+def collect(J, M8, M64, L, found, n, base):
     """Positions of the bytes that are set among the first `n`, behind the `found` ones of the list."""
     words = (n + 7) // 8
     for j in range(n, words * 8):
@@ -18,25 +18,25 @@ def collect(I, M8, M64, L, found, n, base):
     for k in range(words):
         if M64[k] != 0:
             for j in range(k * 8, k * 8 + 8):
-                I[L + 1 + found] = base + j
+                J[L + 1 + found] = base + j
                 found += M8[j]
     return found
 
 
 @_jit
-def forget(F, I, y, L):
-    for i in range(np.int64(I[L])):
-        F[y + I[L + 1 + i]] = 0
+def forget(F, J, y, L):
+    for i in range(np.int64(J[L])):
+        F[y + J[L + 1 + i]] = 0
 
 
 @_jit
-def lif(F, I, M8, M64, p, r):
+def lif(F, J, M8, M64, p, r):
     x, v, y, n, C, k, th = p[1], p[2], p[3], p[4], p[5], p[6], p[7]
     uniform, decay_input, soft, L = p[8] != 0, p[9] != 0, p[10] != 0, p[11]
     one, zero = F.dtype.type(1), F.dtype.type(0)
     found = 0
     if L:
-        forget(F, I, y, L)
+        forget(F, J, y, L)
     at = 0
     while at < n:
         m = min(BLOCK, n - at)
@@ -62,20 +62,20 @@ def lif(F, I, M8, M64, p, r):
                 V[j] = after if fired else h
         if L:
             before = found
-            found = collect(I, M8, M64, L, found, m, at)
+            found = collect(J, M8, M64, L, found, m, at)
             for i in range(before, found):
-                F[y + I[L + 1 + i]] = one
+                F[y + J[L + 1 + i]] = one
         else:
             Y = F[y + at : y + at + m]
             for j in range(m):
                 Y[j] = F.dtype.type(M8[j])
         at += m
     if L:
-        I[L] = found
+        J[L] = found
 
 
 @_jit
-def int_lif(F, I, M8, M64, p, r, levels, a, b):
+def int_lif(F, J, M8, M64, p, r, levels, a, b):
     x, v, y, n, C, k, th = p[1], p[2], p[3], p[4], p[5], p[6], p[7]
     uniform, decay_input, soft, L, half_even = p[8] != 0, p[9] != 0, p[10] != 0, p[11], p[12] != 0
     zero, half = F.dtype.type(0), F.dtype.type(0.5)
@@ -102,10 +102,10 @@ def int_lif(F, I, M8, M64, p, r, levels, a, b):
             else:
                 V[j] = r if spikes > zero else h
         if L:
-            found = collect(I, M8, M64, L, found, m, at)
+            found = collect(J, M8, M64, L, found, m, at)
         at += m
     if L:
-        I[L] = found
+        J[L] = found
 
 
 @_jit
@@ -119,37 +119,37 @@ def leaky(F, p, keep):
 
 
 @_jit
-def delay(F, I, p):
+def delay(F, J, p):
     """Spikes into a window of future outputs, which slides over a buffer twice as long."""
-    x, L, w, y, b, O, K, ptr, off, pending, pos, binary, contiguous = (
+    x, L, w, y, b, outputs, K, ptr, off, pending, pos, binary, contiguous = (
         p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13]
     )  # fmt: skip
-    now = np.int64(I[pos])
+    now = np.int64(J[pos])
     if now > K:  # everything to the front again
-        old, new = F[pending + now * O : pending + 2 * K * O], F[pending : pending + 2 * K * O]
+        old, new = F[pending + now * outputs : pending + 2 * K * outputs], F[pending : pending + 2 * K * outputs]
         for j in range(old.size):
             new[j] = old[j]
-        for j in range(old.size, 2 * K * O):
+        for j in range(old.size, 2 * K * outputs):
             new[j] = 0
         now = 0
-    window = F[pending + now * O : pending + (now + K) * O]
-    for i in range(np.int64(I[L])):
-        e = np.int64(I[L + 1 + i])
+    window = F[pending + now * outputs : pending + (now + K) * outputs]
+    for i in range(np.int64(J[L])):
+        e = np.int64(J[L + 1 + i])
         v = F[x + e]
         if contiguous:
-            A = F[w + e * K * O : w + (e + 1) * K * O]
-            for j in range(K * O):
+            A = F[w + e * K * outputs : w + (e + 1) * K * outputs]
+            for j in range(K * outputs):
                 window[j] += v * A[j]
             continue
-        first, last = np.int64(I[ptr + e]), np.int64(I[ptr + e + 1])
-        A, T = F[w + first : w + last], I[off + first : off + last]
+        first, last = np.int64(J[ptr + e]), np.int64(J[ptr + e + 1])
+        A, T = F[w + first : w + last], J[off + first : off + last]
         if binary:
             for j in range(last - first):
                 window[T[j]] += A[j]
         else:
             for j in range(last - first):
                 window[T[j]] += v * A[j]
-    Y, B = F[y : y + O], F[b : b + O]
-    for j in range(O):
+    Y, B = F[y : y + outputs], F[b : b + outputs]
+    for j in range(outputs):
         Y[j] = window[j] + B[j]
-    I[pos] = now + 1
+    J[pos] = now + 1

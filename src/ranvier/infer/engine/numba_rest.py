@@ -23,22 +23,22 @@ def popcount(typingctx, word):
 
 
 @_jit
-def copy(F, I, p):
+def copy(F, J, p):
     x, y, n, at = p[1], p[2], p[3], p[4]
-    Y, T = F[y : y + n], I[at : at + n]
+    Y, T = F[y : y + n], J[at : at + n]
     for j in range(n):
         Y[j] = F[x + T[j]]
 
 
 @_jit
-def events(F, I, p):
+def events(F, J, p):
     x, n, L = p[1], p[2], p[3]
     X = F[x : x + n]
     found = 0
     for j in range(n):
-        I[L + 1 + found] = j
+        J[L + 1 + found] = j
         found += X[j] != 0
-    I[L] = found
+    J[L] = found
 
 
 @_jit
@@ -52,26 +52,26 @@ def affine(F, p):
 
 
 @_jit
-def sum_dense(F, I, p):
+def sum_dense(F, J, p):
     x, y, m, ptr, idx, scale = p[1], p[2], p[3], p[4], p[5], p[6]
     for i in range(m):
         total = F.dtype.type(0)
-        for k in range(np.int64(I[ptr + i]), np.int64(I[ptr + i + 1])):
-            total += F[x + I[idx + k]]
+        for k in range(np.int64(J[ptr + i]), np.int64(J[ptr + i + 1])):
+            total += F[x + J[idx + k]]
         F[y + i] = total * F[scale + i]
 
 
 @_jit
-def sum_event(F, I, p):
+def sum_event(F, J, p):
     x, L, y, m, ptr, idx, scale = p[1], p[2], p[3], p[4], p[5], p[6], p[7]
     Y, C = F[y : y + m], F[scale : scale + m]
     for i in range(m):
         Y[i] = 0
-    for i in range(np.int64(I[L])):
-        e = np.int64(I[L + 1 + i])
+    for i in range(np.int64(J[L])):
+        e = np.int64(J[L + 1 + i])
         v = F[x + e]
-        for k in range(np.int64(I[ptr + e]), np.int64(I[ptr + e + 1])):
-            Y[I[idx + k]] += v
+        for k in range(np.int64(J[ptr + e]), np.int64(J[ptr + e + 1])):
+            Y[J[idx + k]] += v
     for i in range(m):
         Y[i] *= C[i]
 
@@ -90,7 +90,7 @@ def _apply(kind, a, b):
 
 
 @_jit
-def binary(F, I, p, constant):
+def binary(F, J, p, constant):
     a, amap, b, bmode, bmap, y, n, kind = p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
     Y = F[y : y + n]
     if amap < 0 and bmode == 0:
@@ -118,8 +118,8 @@ def binary(F, I, p, constant):
                 Y[j] = _apply(kind, A[j], constant)
         return
     for j in range(n):
-        left = F[a + j] if amap < 0 else F[a + I[amap + j]]
-        right = constant if bmode == 1 else F[b + j] if bmode == 0 else F[b + I[bmap + j]]
+        left = F[a + j] if amap < 0 else F[a + J[amap + j]]
+        right = constant if bmode == 1 else F[b + j] if bmode == 0 else F[b + J[bmap + j]]
         Y[j] = _apply(kind, left, right)
 
 
@@ -143,11 +143,11 @@ def unary(F, p):
 
 
 @_jit
-def pack(I, U, p):
+def pack(J, U, p):
     L, table, words, count = p[1], p[2], p[3], p[4]
     U[words : words + count] = 0
-    for i in range(np.int64(I[L])):
-        bit = np.int64(I[table + I[L + 1 + i]])
+    for i in range(np.int64(J[L])):
+        bit = np.int64(J[table + J[L + 1 + i]])
         if bit >= 0:
             U[words + (bit >> 6)] |= np.uint64(1) << np.uint64(bit & 63)
 
@@ -169,15 +169,15 @@ def popcount_product(F, U, p, scale):
 
 
 @_jit
-def product_event(F, I, p):
+def product_event(F, J, p):
     x, s, L, source, target, y, n, m, binary = p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9]
     F[y : y + n] = 0
-    for i in range(np.int64(I[L])):
-        e = np.int64(I[L + 1 + i])
-        at = np.int64(I[source + e])
+    for i in range(np.int64(J[L])):
+        e = np.int64(J[L + 1 + i])
+        at = np.int64(J[source + e])
         if at < 0:
             continue
-        to = np.int64(I[target + e])
+        to = np.int64(J[target + e])
         X, Y = F[x + at : x + at + m], F[y + to : y + to + m]
         if binary:
             for j in range(m):

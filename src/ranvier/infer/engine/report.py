@@ -67,7 +67,8 @@ class Report:
         lines = [
             f"input {self.input_shape}, output {self.output_shape}, {self.dtype}, {self.bytes / 1e6:.2f} MB; "
             f"calibrated on {self.calibration_steps} steps",
-            f"{'layer':40} {'operation':22} {'runs':6} {'density':>8} {'event µs':>9} {'dense µs':>9} {'additions':>10}",
+            f"{'layer':40} {'operation':22} {'runs':6} {'density':>8} {'event µs':>9} {'dense µs':>9} "
+            f"{'additions':>10}",
         ]
         for row in self.layers:
             numbers = [

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
+from torch.utils import _pytree as tree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from ranvier.errors import ArgumentError
@@ -78,7 +79,7 @@ class _Recorder(TorchDispatchMode):
 
     def ref(self, t: Tensor) -> Ref | None:
         number = self.known.get(t.untyped_storage().data_ptr()) if t.numel() else None
-        return None if number is None else Ref(number, t.storage_offset(), tuple(t.shape), tuple(t.stride()))
+        return None if number is None else Ref(number, int(t.storage_offset()), tuple(t.shape), tuple(t.stride()))
 
     def new(self, t: Tensor) -> Ref:
         self.alive.append(t)
@@ -99,18 +100,18 @@ class _Recorder(TorchDispatchMode):
             self.problems[where] = f"{before}, {what}" if before else what
 
     def record(self, op: str, args: Any, kwargs: dict[str, Any], out: Tensor, module: nn.Module | None = None) -> None:
-        swapped = torch.utils._pytree.tree_map_only(Tensor, lambda t: self.ref(t) or t, (tuple(args), kwargs))
+        swapped = tree.tree_map_only(Tensor, lambda t: self.ref(t) or t, (tuple(args), kwargs))
         self.nodes.append(Node(op, swapped[0], swapped[1], self.new(out), self.place(), module))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         made = func(*args, **kwargs)
-        given = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        given = [t for t in tree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         self.alive += given
         if not any(self.ref(t) for t in given):
             return made
         name = str(func.overloadpacket)
-        outs = [t for t in torch.utils._pytree.tree_leaves(made) if isinstance(t, Tensor)]
+        outs = [t for t in tree.tree_leaves(made) if isinstance(t, Tensor)]
         if name == "aten._local_scalar_dense":
             self.problem("a branch that depends on values")
             return made
@@ -131,7 +132,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def trace(model: nn.Module, x: Tensor) -> Trace:
-    """Record `model` on one step `[1, 1, ...]` of input. Nothing is raised for what cannot be compiled: see `problems`."""
+    """Record `model` on one step `[1, 1, ...]` of input. What cannot be compiled is in `problems`."""
     names = {id(m): n for n, m in model.named_modules()}
     recorder = _Recorder(names)
     x = x.clone()
