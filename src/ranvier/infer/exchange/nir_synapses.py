@@ -96,7 +96,7 @@ def _convolution(
     )  # fmt: skip
 
 
-def _taps(module: DelayLinear | DenseDelayLinear) -> Tensor:
+def delay_taps(module: DelayLinear | DenseDelayLinear) -> Tensor:
     """Weights `[O, I, K]` at every delay 0..K − 1 (tap d is delay d), groups written out, in float64."""
     training = module.training
     with torch.no_grad():
@@ -114,7 +114,7 @@ def _taps(module: DelayLinear | DenseDelayLinear) -> Tensor:
 
 def _delayed(name: str, module: DelayLinear | DenseDelayLinear, scaling: Scaling, dt: float, nir: Any) -> Piece:
     """A line for each pair of input and delay that a synapse uses; then the weights, `Linear → Delay → Affine`."""
-    taps = _taps(module)
+    taps = delay_taps(module)
     used = (taps != 0).any(0)  # [I, K]
     if not bool(used.any()):
         used[:, 0] = True
@@ -138,7 +138,7 @@ def _delayed_convolution(
 ) -> Piece:
     """A copy of every channel for each delay that it is read at; then one convolution."""
     inner, (channels, height, width) = module.synapses, before
-    taps = _taps(inner).unflatten(1, (channels, module.kernel_size, module.kernel_size))  # [O, C, k, k, K]
+    taps = delay_taps(inner).unflatten(1, (channels, module.kernel_size, module.kernel_size))  # [O, C, k, k, K]
     used = (taps != 0).any(0).flatten(1, 2).any(1)  # [C, K]
     if not bool(used.any()):
         used[:, 0] = True
