@@ -49,6 +49,7 @@ PLOTS: dict[str, Plot] = {
     "if": Plot(current=currents(0, 0.05, 0, 0.15, 0, 0.4, 0, -0.1)),
     "qcfs_if": Plot(current=currents(0, 0.05, 0, 0.15, 0, 0.4, 0, -0.1)),
     "qffs_if": Plot(current=currents(0, 0.15, 0, -0.1, 0.15, 0, -0.2, 0)),
+    "neg_if": Plot(current=currents(0, 0.05, 0, 0.15, 0, -0.1, 0, -0.3)),
     "integer_lif": Plot({"decay": 0.5}, GRADED),
     "i_lif": Plot({"levels": 4, "decay": 0.25}, GRADED),
     "ni_lif": Plot({"levels": 4}, 2 * GRADED),

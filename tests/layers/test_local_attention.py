@@ -62,6 +62,12 @@ def test_a_sequence_of_another_length_uses_the_weights_again() -> None:
     torch.testing.assert_close(readout(x[:2]), twice[:2], rtol=0, atol=1e-12)
 
 
+def test_a_single_sample_can_be_trained_on() -> None:
+    readout = FullReadout(4, 6, 3).double()
+    x = torch.randn(3, 1, 4, 2, 3, dtype=torch.float64)
+    assert torch.equal(readout.train()(x), readout.eval()(x))
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ArgumentError, match="groups must be"):
         LocalSSA(8, 2, MAKE, groups=0)

@@ -18,6 +18,7 @@ class FullReadout(Stateful):
     Returned step by step, `[T, B, C]`: what step t contributes, times T, so that the mean over T is the value of the
     publication (Zhang et al., SGLFormer, Front. Neurosci. 2024) and every step needs nothing but itself. In evaluation
     mode a sequence of another length, or a stream, uses the weights of step t mod T; in training it must have T steps.
+    A training batch of one sample has no statistics and is normalised with the running ones.
 
     Args:
         dim: channels C.
@@ -45,7 +46,7 @@ class FullReadout(Stateful):
                 f"{x.shape[0]}; build the model with T={x.shape[0]}"
             )
         parts = self._contributions(x)
-        if not self.training:
+        if not self.training or x.shape[1] == 1:
             return self._normalised(parts * self.steps + self.bias)
         total = parts.sum(0) + self.bias
         scale = self.bn.weight * (total.var(0, unbiased=False) + self.bn.eps).rsqrt()
