@@ -18,6 +18,7 @@ from ranvier.cli.doctor import doctor
 from ranvier.cli.energy import energy
 from ranvier.cli.evaluate import evaluate
 from ranvier.cli.exit import exit_verb
+from ranvier.cli.export import export
 from ranvier.cli.generate import generate
 from ranvier.cli.loop import loop
 from ranvier.cli.models import models
@@ -37,6 +38,7 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "energy": energy,
     "convert": convert,
     "verify-equivalence": verify_equivalence,
+    "export": export,
     "data": data,
     "sample": sample,
     "generate": generate,
