@@ -70,6 +70,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "first": None,
         "neuron": {"type": "lif", "threshold": 0.2},
     },
+    "sequence_former": {"embed_dim": 32, "depth": 2, "num_heads": 2, "tokens": 4},
+    "gru": {"hidden": 16},
     "spike_gpt": {"num_classes": 11, "n_layer": 3, "n_embd": 24, "init": "torch_default"},
 }
 

@@ -106,7 +106,7 @@ def test_a_short_training_ends_with_scores(recipe: str, tmp_path: Path) -> None:
 
 def test_models_and_data_of_other_tasks_are_told_apart(tmp_path: Path) -> None:
     for overrides in (["model.name=spiking_mlp", "model.args={}"], ["data.name=digits", "data.options={}"]):
-        with pytest.raises(ConfigError, match="model.name: .* is for "):
+        with pytest.raises(ConfigError, match=r"model\.name: .* is for "):
             fit(load_recipe("digit_scenes_segmentor", overrides), tmp_path / overrides[0], progress=False)
 
 
