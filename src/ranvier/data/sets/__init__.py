@@ -20,6 +20,7 @@ from ranvier.data.sets import (
     modelnet_grids,
     motion,
     nmnist,
+    serial,
     shd,
     text,
     voc,
@@ -27,5 +28,6 @@ from ranvier.data.sets import (
 
 __all__ = [
     "ade20k", "cifar10", "coco", "digit_scenes", "digit_solids", "digits", "event_clouds", "fsdd", "fsdd_spikes",
-    "gsc", "image_folder", "kitti", "mnist", "modelnet40", "modelnet_grids", "motion", "nmnist", "shd", "text", "voc",
+    "gsc", "image_folder", "kitti", "mnist", "modelnet40", "modelnet_grids", "motion", "nmnist", "serial", "shd",
+    "text", "voc",
 ]  # fmt: skip
