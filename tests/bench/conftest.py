@@ -73,6 +73,10 @@ def invented(label: str, seed: int = 0, accuracy: float = 0.95, energy: float = 
                 "assumptions": ["synthetic"],
             },
             "paper": {"total_pj": energy * 0.3},
+            "models": {
+                "paper": {"total_pj": energy * 0.3, "breakdown": {"ac": energy * 0.3}},
+                "lemaire2022": {"total_pj": 1e14 / energy, "breakdown": {"memory.weights": 1e14 / energy}},
+            },
         },
         "spikes": {
             name: {
@@ -111,6 +115,11 @@ def invented(label: str, seed: int = 0, accuracy: float = 0.95, energy: float = 
             "processor": "synthetic",
             "cores": 2,
             "threads": 1,
+        },
+        "neurobench": {
+            "Footprint": 493_824,
+            "ConnectionSparsity": None,
+            "SynapticOperations": {"Effective_MACs": 0.0, "Effective_ACs": 1e5, "Dense": 1e6},
         },
         "notes": ["synthetic"],
     }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ranvier.bench import report
-from ranvier.bench.result import Result, write_result
+from ranvier.bench.result import Result, write_json, write_result
 
 CHROMIUM = os.environ.get("RANVIER_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -79,6 +79,35 @@ def test_loads_and_leads_to_every_model(opened: Callable[..., Any]) -> None:
     assert page.evaluate("document.querySelector('.sample img').naturalWidth") == 2
 
 
+def test_other_costs_have_a_page(opened: Callable[..., Any]) -> None:
+    page = opened()
+    page.get_by_role("link", name="Accuracy against every other cost").click()
+    assert page.locator("h1").inner_text() == "Accuracy against cost"
+    assert page.locator("figure h3").all_inner_texts() == [
+        "Energy of one inference, as built", "Synaptic operations of one sample",
+        "Energy, recipe of publications: 4.6 pJ a MAC, 0.9 pJ an AC", "Energy, Lemaire et al. 2022, every access",
+    ]  # fmt: skip
+    page.locator("svg.chart:visible a").first.click()
+    assert page.locator("table.energy-models tbody th").all_inner_texts() == ["paper", "lemaire2022"]
+    assert "Effective_ACs" in page.locator("table.neurobench").inner_text()
+
+
+def test_reported_figures_stand_apart(opened: Callable[..., Any], site: Path, synthetic: Callable[..., Result]) -> None:
+    record = {"model": "Printed <net>", "task": "synthetic", "value": 0.99, "source": "Nobody, 2020"}
+    write_json(site / "reported" / "one.json", record)
+    write_json(site / "reported" / "two.json", {**record, "model": "Pretrained", "provenance": "transfer"})
+    transferred = synthetic("Fine-tuned", provenance="transfer")
+    write_result(site / "results" / f"{transferred.run_id}.json", transferred)
+    report.build(site)
+    page = opened()
+    assert page.locator("table.reported tbody th").all_inner_texts() == ["Printed <net>", "Pretrained"]
+    boards = page.locator("section.board")
+    assert boards.count() == 2 and "transfer" in boards.nth(1).locator("h2").inner_text()
+    measured = page.locator("section.board table.leaderboard")
+    assert "Printed" not in measured.first.inner_text() and "Fine-tuned" not in measured.first.inner_text()
+    assert "Fine-tuned" in measured.nth(1).inner_text() and page.locator("#standings").count() == 0
+
+
 def test_sorting_and_filter(opened: Callable[..., Any]) -> None:
     page = opened()
     energy = page.locator("table.leaderboard th button", has_text="Energy")
@@ -102,7 +131,7 @@ def test_sorting_and_filter(opened: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_overflows(opened: Callable[..., Any], site: Path, width: int) -> None:
-    for path in ("index.html", model_page(site)):
+    for path in ("index.html", "pareto.html", model_page(site)):
         page = opened(path, width=width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     texts = "[...document.querySelectorAll('.chart text')].filter(t => t.getBoundingClientRect().width)"
@@ -139,7 +168,7 @@ def test_text_has_contrast(opened: Callable[..., Any], site: Path, scheme: str) 
         if (ratio < 4.5 && !['title', 'STYLE', 'SCRIPT'].includes(node.tagName)) low.push(node.outerHTML.slice(0, 90));
       }
       return low; }"""
-    for path in ("index.html", model_page(site)):
+    for path in ("index.html", "pareto.html", model_page(site)):
         assert opened(path, color_scheme=scheme).evaluate(measure) == []
 
 

@@ -91,11 +91,14 @@ def _result(cell: Cell, run: RunResult, net: nn.Module, test: Samples, threads: 
         spikes=measured.layers,
         rates=measured.rates,
         latency=measured.latency,
+        neurobench=measured.neurobench,
+        neurobench_ext=measured.neurobench_ext,
         sample=sample,
         cost=Cost(
             train_s=run.train_s, eval_s=run.eval_s, measure_s=time.perf_counter() - started, peak_rss=peak_rss()
         ),
         env=environment(threads),
+        provenance="transfer" if cell.recipe["model"]["args"].get("pretrained") else "reproduced",
         notes=measured.notes,
     )  # fmt: skip
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from ranvier.bench import quantity
 from ranvier.bench.result import Epoch, Raster, Result
-from ranvier.bench.summary import Row, Spread
+from ranvier.bench.summary import Cost, Row, Spread, pareto_front
 from ranvier.bench.svg import Axis, Canvas, Point, band, frame, padded
 
 _LEFT, _TOP, _BOTTOM = 46.0, 30.0, 50.0
@@ -17,44 +18,71 @@ _GLYPH = 6.6  # pixels a character of a 12 px label takes, on the generous side
 Box = tuple[float, float, float, float]
 
 
-def pareto(rows: Sequence[Row], width: float = 940, height: float = 400) -> Markup | None:
-    """Accuracy over energy as built (log); the front is the line, whiskers are one standard deviation."""
-    shown = [row for row in rows if row.energy is not None and row.energy.mean > 0]
+@dataclass(frozen=True)
+class CostAxis:
+    """What a Pareto plot has on its x axis: a figure of a row, its name, and how its values read."""
+
+    name: str
+    value: Cost
+    text: Callable[[float], str]
+
+
+ENERGY = CostAxis("Energy of one inference, as built", lambda row: row.energy, quantity.energy)
+SYNOPS = CostAxis("Synaptic operations of one sample", lambda row: row.synops, quantity.engineering)
+
+
+def energy_axis(model: str, title: str) -> CostAxis:
+    """Energy by one of `ranvier.measure.energy.ENERGY_MODELS`."""
+    return CostAxis(f"Energy, {title}", lambda row: row.energy_by(model), quantity.energy)
+
+
+def pareto(rows: Sequence[Row], width: float = 940, height: float = 400, cost: CostAxis = ENERGY) -> Markup | None:
+    """Accuracy over a cost (log), energy as built by default; the line is the front, whiskers one deviation."""
+    shown = [row for row in rows if (spread := cost.value(row)) is not None and spread.mean > 0]
     if not shown:
         return None
-    energies = [_mean_energy(row) for row in shown]
+
+    def spent(row: Row) -> float:
+        spread = cost.value(row)
+        return spread.mean if spread is not None else 0.0
+
+    costs = [spent(row) for row in shown]
     tops = [100 * (row.accuracy.mean + (row.accuracy.sd or 0)) for row in shown]
     bottoms = [100 * (row.accuracy.mean - (row.accuracy.sd or 0)) for row in shown]
     low, high = padded([*tops, *bottoms], 0.12, floor=0, cap=max(100.0, *tops))
-    x = Axis(min(energies) / 1.5, max(energies) * 1.5, _LEFT, width - 16, log=True)
+    x = Axis(min(costs) / 1.5, max(costs) * 1.5, _LEFT, width - 16, log=True)
     y = Axis(low, high, height - _BOTTOM, _TOP)
-    canvas = Canvas(width, height, f"Test accuracy over energy as built for {len(shown)} models")
-    frame(canvas, x, y, "Energy of one inference, as built", "Test accuracy, %", _energy_tick, _plain)
-    front = sorted((row for row in shown if row.on_front), key=_mean_energy)
+    label = cost.name[0].lower() + cost.name[1:]
+    canvas = Canvas(width, height, f"Test accuracy over {label} for {len(shown)} models")
+    frame(canvas, x, y, cost.name, "Test accuracy, %", lambda value: _tick(cost.text(value)), _plain)
+    front = pareto_front(shown, cost.value)
+    best = {id(row) for row in front}
     steps: list[Point] = []
-    for row in front:
-        at = (x(_mean_energy(row)), y(100 * row.accuracy.mean))
+    for row in sorted(front, key=spent):
+        at = (x(spent(row)), y(100 * row.accuracy.mean))
         steps += [(at[0], steps[-1][1]), at] if steps else [at]
     if len(front) > 1:
         canvas.line(steps, "front")
     taken: list[Box] = []
     for row in shown:
-        px, py = x(_mean_energy(row)), y(100 * row.accuracy.mean)
+        px, py = x(spent(row)), y(100 * row.accuracy.mean)
         taken.append((px - 7, py - 7, px + 7, py + 7))
-    for row in sorted(shown, key=lambda row: row.on_front):  # the front is drawn last, over what it covers
-        _mark(canvas, row, x, y, taken)
+    for row in sorted(shown, key=lambda row: id(row) in best):  # the front is drawn last, over what it covers
+        _mark(canvas, row, (spent(row), cost.text(spent(row))), id(row) in best, x, y, taken)
     return canvas.render()
 
 
-def _mark(canvas: Canvas, row: Row, x: Axis, y: Axis, taken: list[Box]) -> None:
-    px, py = x(_mean_energy(row)), y(100 * row.accuracy.mean)
+def _mark(
+    canvas: Canvas, row: Row, spent: tuple[float, str], on_front: bool, x: Axis, y: Axis, taken: list[Box]
+) -> None:  # fmt: skip
+    px, py = x(spent[0]), y(100 * row.accuracy.mean)
     group = Canvas(0, 0, "")
-    group.add("title", f"{row.label}: {quantity.percent(row.accuracy)} %, {quantity.energy(_mean_energy(row))}")
+    group.add("title", f"{row.label}: {quantity.percent(row.accuracy)} %, {spent[1]}")
     if row.accuracy.sd:
         spread = 100 * row.accuracy.sd
         ends = [y(min(y.high, max(y.low, 100 * row.accuracy.mean + sign * spread))) for sign in (1, -1)]
         group.add("line", x1=px, x2=px, y1=ends[0], y2=ends[1], class_="whisker")
-    group.add("circle", cx=px, cy=py, r=5.5, class_="point on-front" if row.on_front else "point")
+    group.add("circle", cx=px, cy=py, r=5.5, class_="point on-front" if on_front else "point")
     name = row.label if len(row.label) <= 32 else row.label[:31] + "…"
     place = _place(px, py, len(name) * _GLYPH, x, y, taken)
     if place is not None:
@@ -84,14 +112,9 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _mean_energy(row: Row) -> float:
-    energy = row.energy
-    return energy.mean * 1.0 if energy is not None else 0.0
-
-
-def _energy_tick(picojoules: float) -> str:
-    figure, _, unit = quantity.energy(picojoules).partition(" ")
-    return f"{float(figure):g} {unit}"
+def _tick(text: str) -> str:
+    figure, _, unit = text.partition(" ")
+    return f"{float(figure):g} {unit}".strip()
 
 
 def _plain(value: float) -> str:

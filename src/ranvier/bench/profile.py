@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ranvier.bench.result import Energy, EnergyEstimate, Latency, LayerSpikes, NeuronRate
-from ranvier.measure import audit, count, latency
-from ranvier.measure.energy import AsBuiltEnergy, PaperEnergy, as_built, paper
+from ranvier.measure import audit, count, latency, neurobench
+from ranvier.measure.energy import Estimate, all_models, as_built, paper
 
 LATENCY_BATCHES = (1, 64)
+
+TWIN_BITS = 4
+"""Width of the quantised twin of `bit_serial`."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,15 @@ class Profile:
     latency: list[Latency]
     spike_driven: bool
     violations: list[str]
+    neurobench: dict[str, Any]
+    neurobench_ext: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
 
 def profile(net: nn.Module, x: Tensor, *, time_first: bool = False) -> Profile:
     """Measure `net` on the batch `x` (`[T, B, ...]` with `time_first`); counts and energies are means per sample."""
-    report = count(net, x, time_first=time_first)
+    report = count(net, x, time_first=time_first, activation_bits=TWIN_BITS)
+    metrics = neurobench(net, x, report=report, time_first=time_first).to_dict()
     audited = audit(net, report)
     entering = {row.name: row.entering for row in audited.rows}
     violations = [f"{name}: {entering[name]}" for name in audited.violations]
@@ -46,15 +53,20 @@ def profile(net: nn.Module, x: Tensor, *, time_first: bool = False) -> Profile:
             NeuronRate(layer=row.name, rate=row.mean_count, neurons=max(1, round(row.neurons)))
             for row in report.neurons
         ],
-        energy=Energy(as_built=_estimate(as_built(report)), paper=_estimate(paper(report))),
+        energy=Energy(
+            as_built=_estimate(as_built(report)), paper=_estimate(paper(report)),
+            models={name: _estimate(estimate) for name, estimate in all_models(report, bits=TWIN_BITS).items()},
+        ),
         latency=[_latency(net, x, int(time_first), size) for size in LATENCY_BATCHES],
         spike_driven=audited.spike_driven,
         violations=violations,
+        neurobench=metrics["neurobench"],
+        neurobench_ext=metrics["neurobench_ext"],
         notes=notes,
     )  # fmt: skip
 
 
-def _estimate(energy: AsBuiltEnergy | PaperEnergy) -> EnergyEstimate:
+def _estimate(energy: Estimate) -> EnergyEstimate:
     return EnergyEstimate(
         total_pj=energy.total_pj, breakdown=energy.breakdown, constants=energy.constants,
         assumptions=list(energy.assumptions),

@@ -15,6 +15,8 @@ from markupsafe import Markup
 from ranvier.bench import charts, quantity
 from ranvier.bench.manifest import Manifest, read_manifest
 from ranvier.bench.picture import data_uri
+from ranvier.bench.ranking import standings
+from ranvier.bench.reported import for_task, of_folder, published
 from ranvier.bench.result import (
     Failure,
     Result,
@@ -24,9 +26,10 @@ from ranvier.bench.result import (
     write_text,
 )
 from ranvier.bench.suite import slug
-from ranvier.bench.summary import Board, Row, Spread, summarise
+from ranvier.bench.summary import Board, Row, Spread, pareto_front, summarise
 from ranvier.errors import DataError
 from ranvier.extras import require
+from ranvier.measure.energy import ENERGY_MODEL_TITLES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -46,7 +49,7 @@ def load(out: str | Path, manifest: Manifest | None = None) -> tuple[list[Result
 
 
 def build(out: str | Path) -> Path:
-    """Write `index.html` and `models/*.html` for the results in `out`; returns the path of `index.html`.
+    """Write `index.html`, `pareto.html` and `models/*.html` for the results in `out`; returns the path of `index.html`.
 
     Raises `DataError` when the folder has neither results nor failures, or a file in it is not valid.
     """
@@ -73,18 +76,36 @@ def build(out: str | Path) -> Path:
     index = folder / "index.html"
     plots = {board.title: (charts.pareto(board.rows), charts.pareto(board.rows, 400, 380)) for board in boards}
     columns = {board.title: quantity.columns(board) for board in boards}
+    records = [*published(), *of_folder(folder)]
+    reported = {board.task: found for board in boards if (found := for_task(board.task, records))}
+    scratch = [board for board in boards if board.provenance == "reproduced"]
+    pages[folder / "pareto.html"] = environment.get_template("pareto.html.j2").render(
+        **shared, fronts=[(board, _fronts(board)) for board in boards], root=""
+    )
     machines = sorted({_machine(result) for result in results})
     for path, html in pages.items():
         write_text(path, html)
     # the index comes last, so that it never links to a page that is not there
     write_text(index, environment.get_template("index.html.j2").render(
         **shared, failures=failures, aside=aside, plots=plots, columns=columns, machines=machines,
-        cells=len(results), root="",
+        cells=len(results), reported=reported, standings=standings(scratch) if len(scratch) > 1 else [], root="",
     ))  # fmt: skip
     for stale in (folder / "models").glob("*.html"):
         if stale not in pages:
             stale.unlink()
     return index
+
+
+def _fronts(board: Board) -> list[tuple[str, Any, Any, list[str]]]:
+    """Every Pareto plot of a board that has a figure: its name, wide and narrow, and who is on the front."""
+    axes = [charts.ENERGY, charts.SYNOPS, *(charts.energy_axis(*entry) for entry in ENERGY_MODEL_TITLES.items())]
+    drawn: list[tuple[str, Any, Any, list[str]]] = []
+    for axis in axes:
+        wide = charts.pareto(board.rows, cost=axis)
+        if wide is not None:
+            front = [row.label for row in pareto_front(board.rows, axis.value)]
+            drawn.append((axis.name, wide, charts.pareto(board.rows, 400, 380, axis), front))
+    return drawn
 
 
 PARTS = {"mac": "multiply-accumulates", "ac": "additions", "neuron": "neurons"}
@@ -135,6 +156,11 @@ def _model_context(board: Board, row: Row) -> dict[str, Any]:
     return {
         "board": board, "row": row, "results": results, "first": row.first,
         "figures": [figure for figure in figures if figure[1] is not None],
+        "energies": [
+            (name, title, spread, row.first.energy.models[name])
+            for name, title in ENERGY_MODEL_TITLES.items()
+            if (spread := row.energy_by(name)) is not None
+        ],
         "rates": firing_rates(results), "sample": sample, "picture": _picture(sample),
         "rasters": [(entry, charts.raster(entry), charts.raster(entry, 330)) for entry in sample.rasters]
         if sample else [],

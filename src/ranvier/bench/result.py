@@ -74,10 +74,11 @@ class EnergyEstimate(Record):
 
 
 class Energy(Record):
-    """Both accountings, apart."""
+    """Both accountings, apart; `models` holds every energy model of `ranvier.measure.energy` by its name."""
 
     as_built: EnergyEstimate
     paper: EnergyEstimate | None = None
+    models: dict[str, EnergyEstimate] = Field(default_factory=dict)
 
 
 class LayerSpikes(Record):
@@ -191,6 +192,8 @@ class Result(Record):
     spikes: dict[str, LayerSpikes] = Field(default_factory=dict)
     rates: list[NeuronRate] = Field(default_factory=list)
     latency: list[Latency] = Field(default_factory=list)
+    neurobench: dict[str, Any] | None = None
+    neurobench_ext: dict[str, Any] | None = None
     sample: Sample | None = None
     cost: Cost
     env: Environment

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ranvier.bench.ranking import RankInterval, rank_intervals
 from ranvier.bench.result import Result
 
 
@@ -34,6 +35,7 @@ class Row:
     results: list[Result]
     accuracy: Spread
     rank: int = 0
+    ranks: RankInterval | None = None
     on_front: bool = False
     page: str = ""
 
@@ -73,37 +75,46 @@ class Row:
         verdicts = [result.model.spike_driven for result in self.results]
         return None if any(verdict is None for verdict in verdicts) else all(verdicts)
 
+    def energy_by(self, model: str) -> Spread | None:
+        """By one energy model, in pJ, where every seed has it."""
+        estimates = [result.energy.models.get(model) for result in self.results]
+        return Spread.of(e.total_pj for e in estimates if e is not None) if all(estimates) else None
+
     def latency(self, batch: int) -> Spread | None:
         return self.spread(lambda result: result.latency_ms(batch))
 
 
 @dataclass
 class Board:
-    """The leaderboard of one task in one version; results of different versions are never merged."""
+    """The leaderboard of one task in one version; results of different versions are never merged, nor are nets that
+    were trained from scratch ("reproduced") with those that had been trained on other data before ("transfer")."""
 
     task: str
     version: int
     rows: list[Row] = field(default_factory=list)
+    provenance: str = "reproduced"
 
     @property
     def title(self) -> str:
-        return f"{self.task}@{self.version}"
+        return f"{self.task}@{self.version}" + ("" if self.provenance == "reproduced" else f", {self.provenance}")
 
 
 def summarise(results: Iterable[Result]) -> list[Board]:
     """Group results by task and experiment, rank by mean accuracy (equal means share a rank), mark the Pareto front."""
-    groups: dict[tuple[str, int], dict[str, list[Result]]] = {}
+    groups: dict[tuple[str, int, str], dict[str, list[Result]]] = {}
     for result in results:
-        task = groups.setdefault((result.task.name, result.task.version), {})
+        task = groups.setdefault((result.task.name, result.task.version, result.provenance), {})
         task.setdefault(result.variant_hash, []).append(result)
     boards: list[Board] = []
-    for (name, version), variants in sorted(groups.items()):
+    for (name, version, provenance), variants in sorted(groups.items()):
         rows = [_row(key, members) for key, members in variants.items()]
         rows.sort(key=lambda row: (-row.accuracy.mean, row.label, row.key))
         for row in rows:
             row.rank = 1 + sum(other.accuracy.mean > row.accuracy.mean for other in rows)
-            row.on_front = not any(_dominates(other, row) for other in rows)
-        boards.append(Board(name, version, rows))
+            row.on_front = not any(_dominates(other, row, lambda r: r.energy) for other in rows)
+        for row, ranks in zip(rows, rank_intervals(rows), strict=True):
+            row.ranks = ranks
+        boards.append(Board(name, version, rows, provenance))
     return boards
 
 
@@ -114,8 +125,18 @@ def _row(key: str, members: list[Result]) -> Row:
     return Row(key, members, accuracy)
 
 
-def _dominates(one: Row, other: Row) -> bool:
-    a, b = one.energy, other.energy
+Cost = Callable[[Row], Spread | None]
+"""One figure of a row of which less is better."""
+
+
+def pareto_front(rows: Iterable[Row], cost: Cost) -> list[Row]:
+    """The rows that no other is both more accurate and cheaper than; rows without that cost are left out."""
+    known = [row for row in rows if cost(row) is not None]
+    return [row for row in known if not any(_dominates(other, row, cost) for other in known)]
+
+
+def _dominates(one: Row, other: Row, cost: Cost) -> bool:
+    a, b = cost(one), cost(other)
     if a is None or b is None:
         return False
     no_worse = one.accuracy.mean >= other.accuracy.mean and a.mean <= b.mean

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from ranvier.bench.reported import FOLDER, read_reported
 from ranvier.bench.result import Result, read_result
 from ranvier.bench.suite import hash_config, hash_variant
 from ranvier.errors import DataError
@@ -21,9 +22,15 @@ def validate(path: str | Path) -> list[str]:
     given = Path(path)
     folder = given / "results" if (given / "results").is_dir() else given
     files = sorted(folder.glob("*.json")) if folder.is_dir() else [given]
+    records = sorted((given / FOLDER).glob("*.json")) if given.is_dir() else []
     if not files or not all(file.exists() for file in files):
         raise DataError(f"{given}: no result files here; expected a .json file or a folder with results/*.json")
     problems: list[str] = []
+    for record in records:
+        try:
+            read_reported(record)
+        except DataError as error:
+            problems.append(str(error))
     seen: dict[str, Path] = {}
     for file in files:
         try:
@@ -57,7 +64,8 @@ def _derived(result: Result, file: Path) -> Iterator[str]:
         yield "accuracy_by_step does not end at metrics.accuracy"
     if result.selected_epoch is not None and result.selected_epoch > result.epochs_trained:
         yield "selected_epoch lies after the last epoch"
-    for name, estimate in (("as_built", result.energy.as_built), ("paper", result.energy.paper)):
+    models = {f"models.{name}": estimate for name, estimate in result.energy.models.items()}
+    for name, estimate in {"as_built": result.energy.as_built, "paper": result.energy.paper, **models}.items():
         if estimate and estimate.breakdown:
             total = sum(estimate.breakdown.values())
             if not math.isclose(total, estimate.total_pj, rel_tol=1e-6, abs_tol=1e-9):
