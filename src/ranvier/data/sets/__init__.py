@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ranvier.data.sets import (
     ade20k,
+    caltech101,
+    cep_dvs,
     cifar10,
+    cifar10_dvs,
     coco,
     digit_scenes,
     digit_solids,
@@ -20,14 +23,16 @@ from ranvier.data.sets import (
     modelnet_grids,
     motion,
     nmnist,
+    omniglot,
     serial,
     shd,
+    still_frames,
     text,
     voc,
 )
 
 __all__ = [
-    "ade20k", "cifar10", "coco", "digit_scenes", "digit_solids", "digits", "event_clouds", "fsdd", "fsdd_spikes",
-    "gsc", "image_folder", "kitti", "mnist", "modelnet40", "modelnet_grids", "motion", "nmnist", "serial", "shd",
-    "text", "voc",
+    "ade20k", "caltech101", "cep_dvs", "cifar10", "cifar10_dvs", "coco", "digit_scenes", "digit_solids", "digits",
+    "event_clouds", "fsdd", "fsdd_spikes", "gsc", "image_folder", "kitti", "mnist", "modelnet40", "modelnet_grids",
+    "motion", "nmnist", "omniglot", "serial", "shd", "still_frames", "text", "voc",
 ]  # fmt: skip

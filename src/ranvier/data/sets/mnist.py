@@ -39,6 +39,8 @@ def load_mnist(root: Path | None, path: str | None = None, pool: int = 1) -> Par
         split: ArraySamples(torch.from_numpy(x).unsqueeze(1), torch.from_numpy(y.astype(np.int64)))
         for split, (x, y) in parts.items()
     }
+    for split, part in samples.items():
+        part.keys = [f"{split}/{number}" for number in range(1, len(part) + 1)]  # as N-MNIST numbers them
     return Parts(
         train=samples["train"], test=samples["test"], classes=tuple("0123456789"), mean=mean, std=std,
         content="".join(digest(array) for pair in parts.values() for array in pair),

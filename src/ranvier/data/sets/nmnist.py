@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ IN_MEMORY_BYTES = 2 << 30  # of frames; more are binned batch by batch
 _OVERFLOW_ROW, _OVERFLOW = 240, 1 << 13  # an event in row 240 only says that the clock has wrapped
 
 
-def read_recording(data: bytes, where: str) -> Events:
+def read_recording(data: bytes, where: str, sensor: tuple[int, int] = SENSOR) -> Events:
     """The events of one `.bin` file (Orchard et al. 2015): 5 bytes each, x, y, 1 bit polarity, 23 bits microseconds.
 
     Raises `DataError` naming `where` when it is empty, cut off, out of the order of time or off the sensor.
@@ -38,14 +38,24 @@ def read_recording(data: bytes, where: str) -> Events:
     if wrapped.any():
         t = (t + np.cumsum(wrapped) * _OVERFLOW)[~wrapped]
         x, y, p = x[~wrapped], y[~wrapped], p[~wrapped]
-    outside = (x >= SENSOR[1]) | (y >= SENSOR[0])
+    outside = (x >= sensor[1]) | (y >= sensor[0])
     if outside.any():
         i = int(outside.argmax())
-        raise DataError(f"{where}: event {i} lies at x={x[i]}, y={y[i]}, off the 34 x 34 sensor; is this N-MNIST?")
+        raise DataError(
+            f"{where}: event {i} lies at x={x[i]}, y={y[i]}, off the {sensor[0]} x {sensor[1]} sensor; is this "
+            f"{'N-MNIST' if sensor == SENSOR else 'such a recording'}?"
+        )
     try:
         return Events(t, x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8))
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
+
+
+def picture(name: str) -> str:
+    """The key of the MNIST image that the recording `Train/<label>/<index>.bin` shows: `train/<index>`."""
+    split, *_, file = name.split("/")
+    index = file.removesuffix(".bin")
+    return f"{split.lower()}/{int(index) if index.isdigit() else index}"
 
 
 class RecordingSamples(Samples):
@@ -56,6 +66,7 @@ class RecordingSamples(Samples):
         self.names = names
         self.labels = torch.tensor([int(name.split("/")[-2]) for name in names], dtype=torch.int64)
         self.time_first = True
+        self.keys = [picture(name) for name in names]
         self.T, self.split_by, self.values = T, split_by, values
 
     def events(self, index: int) -> Events:
@@ -101,7 +112,7 @@ def load_nmnist(
     place = located("nmnist", root, path)
     if not in_memory:
         return _lazy(Archive(place), T, split_by, values)
-    key = cache_key(stamp(place), T, split_by, values, 1)
+    key = cache_key(stamp(place), T, split_by, values, 2)
     found = lookup("nmnist", key)
     if found is None:
         parts = _lazy(archive := Archive(place), T, split_by, values)
@@ -112,6 +123,8 @@ def load_nmnist(
     train, test = (
         ArraySamples(torch.from_numpy(arrays[s]), torch.from_numpy(arrays[f"{s}_labels"]), scale=1) for s in _SPLITS
     )
+    for split, part in zip(_SPLITS, (train, test), strict=True):
+        part.keys = notes["keys"][split]
     return Parts(train, test, tuple("0123456789"), notes["content"])
 
 
@@ -128,6 +141,7 @@ def _frame_bytes(parts: Parts, T: int) -> int:
 def _binned(parts: Parts, archive: Archive) -> tuple[Arrays, Notes]:
     arrays: Arrays = {}
     names: list[str] = []
+    keys: dict[str, Any] = {}
     for split, samples in zip(_SPLITS, (parts.train, parts.test), strict=True):
         assert isinstance(samples, RecordingSamples)
         frames = arrays[split] = np.empty((len(samples), samples.T, 2, *SENSOR), np.uint8)
@@ -135,7 +149,8 @@ def _binned(parts: Parts, archive: Archive) -> tuple[Arrays, Notes]:
             frames[i] = samples.frames(i).numpy()
         arrays[f"{split}_labels"] = samples.labels.numpy()
         names += samples.names
-    return arrays, {"content": archive.content(names)}
+        keys[split] = list(samples.keys or ())
+    return arrays, {"content": archive.content(names), "keys": keys}
 
 
 def _layout(archive: Archive) -> dict[str, list[str]]:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ranvier.data.sets.still_frames import CHANNELS, Channel, as_frames, one_channel
 from ranvier.errors import ArgumentError, ShapeError
-
-Channel = Literal["value", "blue", "grey"]
-CHANNELS = ("value", "blue", "grey")
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def value_channel(images: Tensor, channel: Channel = "value") -> Tensor:
@@ -20,18 +14,9 @@ def value_channel(images: Tensor, channel: Channel = "value") -> Tensor:
 
     `channel` "blue" (the last one) and "grey" (the luma of ITU-R BT.601) are the alternatives of the ablation.
     """
-    if channel not in CHANNELS:
-        raise ArgumentError(f"channel must be one of {', '.join(CHANNELS)}; got {channel!r}")
     if images.dim() < 3 or images.shape[-3] not in (1, 3):
         raise ShapeError(f"images must be [..., 1 or 3, H, W], got {tuple(images.shape)}")
-    if images.shape[-3] == 1:
-        return images
-    if channel == "value":
-        return images.amax(-3, keepdim=True)
-    if channel == "blue":
-        return images[..., 2:, :, :]
-    luma = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
-    return (images * luma[:, None, None]).sum(-3, keepdim=True)
+    return one_channel(images, channel)
 
 
 class StaticToEvent(nn.Module):
@@ -60,12 +45,9 @@ class StaticToEvent(nn.Module):
         self.channel: Channel = channel
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.dim() != 4:
+        if images.dim() != 4 or images.shape[1] not in (1, 3):
             raise ShapeError(f"images must be [B, 1 or 3, H, W], got {tuple(images.shape)}")
         low, high = (float(edge) for edge in torch.aminmax(images)) if images.numel() else (0.0, 0.0)
         if not (low >= -1e-4 and high <= 1 + 1e-4):
             raise ArgumentError(f"images must lie in [0, 1], got values from {low:g} to {high:g}")
-        if self.size is not None and tuple(images.shape[-2:]) != tuple(self.size):
-            images = F.interpolate(images, size=self.size, mode="bilinear", align_corners=False, antialias=True)
-        value = value_channel(images, self.channel)
-        return value.unsqueeze(0).expand(self.T, -1, self.channels, -1, -1)
+        return as_frames(images, self.T, self.channels, self.size, self.channel)

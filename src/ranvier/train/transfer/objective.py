@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import ranvier.data as data_room
-from ranvier.data import DataBundle, Samples, subset
+from ranvier.data import DATASETS, DataBundle, Samples, subset
 from ranvier.data.split import stratified
 from ranvier.errors import ArgumentError, ConfigError, DataError
 from ranvier.train.assemble import Splits
@@ -120,10 +120,10 @@ def _check(recipe: Recipe, events: DataBundle) -> None:
 def _images(recipe: Recipe) -> DataBundle:
     section = recipe.train.transfer
     assert section.data is not None
-    bundle = data_room.load(section.data, section.root or recipe.data.root, **section.options)
-    if bundle.kind != "static":
-        raise ConfigError(f"train.transfer.data: must be a set of images, but {section.data!r} is {bundle.kind}")
-    return bundle
+    kind = DATASETS[section.data].kind
+    if kind != "static":
+        raise ConfigError(f"train.transfer.data: must be a set of images, but {section.data!r} is {kind}")
+    return data_room.load(section.data, section.root or recipe.data.root, **section.options)
 
 
 def _share(images: Samples, share: float) -> Samples:
