@@ -12,6 +12,7 @@ from torch import Tensor
 
 import ranvier
 from ranvier.errors import ArgumentError, ShapeError
+from ranvier.infer import convert_ann
 from ranvier.infer.early_exit import (
     ALPHAS,
     CALIBRATED,
@@ -336,6 +337,22 @@ def test_the_first_layer_of_a_static_image_runs_once() -> None:
     finally:
         torch.nn.functional.linear = plain
     assert len(counted) == 1 and len(calls) == 6
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_converted_nets_one_at_a_time(channels: int) -> None:
+    torch.manual_seed(0)
+    model = ranvier.create_model(
+        "vgg16_qcfs", layers=[8, "A", 8], hidden=12, img_size=8, in_channels=channels, start=0.5
+    ).eval()
+    snn, x = convert_ann(model, steps=6).net, torch.rand(9, channels, 8, 8)
+    logits, _ = record(snn, [(x, torch.zeros(9, dtype=torch.long))])
+    criterion = DynamicConfidence(float(DynamicConfidence(alpha=1.0).scores(logits)[2].median()), 1.0)
+    expected = evaluate_exit(logits, None, criterion).steps
+    for how in ({}, {"chunk": 2}, {"chunk": 4}, {"mode": "throughput", "slots": 1}):
+        runner = EarlyExitRunner(snn, criterion, **how)  # pyright: ignore
+        assert torch.equal(torch.cat([runner(part).steps for part in x.split(1)]), expected)
+        assert torch.equal(runner(x).steps, expected)
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ranvier.state import Stateful
 
-_SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_FOLDED = {nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5, nn.Linear: 2}  # axes of an input with time in the batch
+_SYNAPSES = tuple(_FOLDED)
 
 
 class StaticFirst:
@@ -56,7 +57,7 @@ class StaticFirst:
             if found is None:
                 return self._keep(x, plain(x))
             size, rows = self._form
-            if tuple(x.shape[:2]) == (size, rows):
+            if self._in_time(module, x):
                 return found.expand(size, *found.shape)
             if x.shape[0] != size * rows:
                 return plain(x)
@@ -68,11 +69,16 @@ class StaticFirst:
 
     def _keep(self, x: Tensor, output: Tensor) -> Tensor:
         size, rows = self._form
-        if self._cache is not None and tuple(x.shape[:2]) == (size, rows):
+        if self._cache is not None and self.module is not None and self._in_time(self.module, x):
             self._cache["first"] = output[0]
         elif self._cache is not None and x.shape[0] == size * rows:
             self._cache["first"] = output[:rows]
         return output
+
+    def _in_time(self, module: nn.Module, x: Tensor) -> bool:
+        """Whether `x` is `[T, B, ...]` for this layer; with one row of one channel, its shape alone would not tell."""
+        folded = next((axes for kind, axes in _FOLDED.items() if isinstance(module, kind)), 0)
+        return x.dim() != folded and tuple(x.shape[:2]) == self._form
 
     @contextlib.contextmanager
     def using(self, cache: dict[str, Tensor], size: int, rows: int) -> Iterator[None]:
