@@ -88,7 +88,7 @@ CLAIM = Claim(
     ),
     scales={
         "quick": Scale(
-            tuple(range(10)), 3, {"contexts": 300, "steps": 200, "gain_rate": 0.05}, "300 contexts to learn from"
+            tuple(range(5)), 3, {"contexts": 60, "steps": 200, "gain_rate": 0.05}, "60 contexts to learn from"
         ),
         "tiny": Scale((0, 1), 0.1, {"contexts": 5, "steps": 60, "gain_rate": 0.05}, "5 contexts: shows nothing"),
     },
