@@ -24,6 +24,7 @@ BENCHMARKS = (
     "spam",
     "max_resnet",
     "sparse_conv",
+    "engine",
 )
 
 

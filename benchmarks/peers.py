@@ -15,7 +15,7 @@ VENV = ROOT / ".venv-peers"
 PEERS = ("spikingjelly==2.0.0", "snntorch==1.0.0", "norse==1.1.0", "sinabs==3.1.3", "dcls==0.1.1", "nirtorch",
          "spconv==2.3.8", "cumm==0.7.11")  # fmt: skip
 NEEDED_BY_PEERS = ("loguru", "tqdm", "scipy", "matplotlib", "tensorboard", "pandas", "h5py", "nir", "pbr",
-                   "pccm", "ccimport", "pybind11", "fire")  # fmt: skip
+                   "pccm", "ccimport", "pybind11", "fire", "onnx", "onnxscript", "onnxruntime")  # fmt: skip
 NEEDED_BY_RANVIER = ("torch", "numpy", "numba", "safetensors", "setuptools")
 
 

@@ -16,6 +16,7 @@ from ranvier.infer.engine.choose import calibrate
 from ranvier.infer.engine.engine import Engine
 from ranvier.infer.engine.lower import Lowering
 from ranvier.infer.engine.trace import NotCompilableError, trace
+from ranvier.infer.plan import mergeable, replace
 
 _RULE_FILES = (lower_plain, lower_product, lower_state, lower_synapse)  # registered by being imported
 Precision = Literal["float32", "float64"]
@@ -32,9 +33,10 @@ def compile(
 ) -> Engine:
     """`model` as a flat program for one sample, which runs without PyTorch, step by step.
 
-    The net is run once and its operations recorded; norms and scales go into the weights of the layer before them,
-    and every linear layer, convolution, pool and sum gets an event-driven and a dense instruction. Which of them runs
-    is measured on `calibration`. Layers with integer weights that receive spikes or counts add whole numbers.
+    Re-parameterised convolutions are merged, then the net is run once and its operations recorded. Norms and scales go
+    into the weights of the layer before them, and every linear layer, convolution, pool and sum gets an event-driven
+    and a dense instruction. Which of them runs is measured on `calibration`. Layers with integer weights that receive
+    spikes or counts add whole numbers.
 
     Args:
         model: a net in evaluation mode (it is copied, not changed): linear layers, convolutions, `DelayLinear` at whole
@@ -61,7 +63,9 @@ def compile(
         raise ArgumentError(f"precision must be 'float32' or 'float64', got {precision!r}")
     net = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     dtype = _dtype(net) if precision is None else getattr(torch, precision)
-    net = net.to(dtype)
+    for name in mergeable(net):
+        replace(net, name, net.get_submodule(name).fuse())  # pyright: ignore[reportCallIssue]
+    net = net.to(dtype).eval().requires_grad_(False)
     x = sequence(net, example.detach().cpu().to(dtype))[:, :1]
     engine = _built(net, x)
     measured = x if calibration is None else sequence(net, calibration.detach().cpu().to(dtype))[:, :1]
