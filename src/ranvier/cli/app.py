@@ -24,7 +24,9 @@ from ranvier.cli.loop import loop
 from ranvier.cli.models import models
 from ranvier.cli.report import report
 from ranvier.cli.sample import sample
+from ranvier.cli.stream import stream
 from ranvier.cli.train import train
+from ranvier.cli.transfer import transfer
 
 VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "models": models,
@@ -39,11 +41,13 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "convert": convert,
     "verify-equivalence": verify_equivalence,
     "export": export,
+    "stream": stream,
     "data": data,
     "sample": sample,
     "generate": generate,
     "dc": dc,
     "exit": exit_verb,
+    "transfer": transfer,
     "doctor": doctor,
 }
 
