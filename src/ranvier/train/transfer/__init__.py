@@ -5,6 +5,7 @@ from __future__ import annotations
 from ranvier.train.transfer.alignment import DomainAlignmentLoss
 from ranvier.train.transfer.cka import cka, cka_matrix
 from ranvier.train.transfer.coefficients import TemporalCoefficients
+from ranvier.train.transfer.diagnose import DomainDiagnosis, MembraneHistogram, diagnose_domains
 from ranvier.train.transfer.image import StaticToEvent, value_channel
 from ranvier.train.transfer.loss import KnowledgeTransferLoss, TETLoss, TransferTerms
 from ranvier.train.transfer.network import DomainOutputs, TwoDomainNet, recalibrate
@@ -13,7 +14,8 @@ from ranvier.train.transfer.sliding import SlidingReplacement
 from ranvier.train.transfer.tap import Tap, tapped
 
 __all__ = [
-    "DomainAlignmentLoss", "DomainOutputs", "KnowledgeTransferLoss", "NumberedSamples", "PairedImages",
-    "SlidingReplacement", "StaticToEvent", "TETLoss", "Tap", "TemporalCoefficients", "TransferTerms", "TwoDomainNet",
-    "cka", "cka_matrix", "recalibrate", "tapped", "value_channel",
+    "DomainAlignmentLoss", "DomainDiagnosis", "DomainOutputs", "KnowledgeTransferLoss", "MembraneHistogram",
+    "NumberedSamples", "PairedImages", "SlidingReplacement", "StaticToEvent", "TETLoss", "Tap", "TemporalCoefficients",
+    "TransferTerms", "TwoDomainNet", "cka", "cka_matrix", "diagnose_domains", "recalibrate", "tapped",
+    "value_channel",
 ]  # fmt: skip
