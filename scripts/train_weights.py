@@ -29,7 +29,13 @@ class Plan:
 PLANS = {
     "digits_mlp": Plan("digits_mlp", "digits", default=True),
     "digits_conv": Plan("digits_conv", "digits"),
-    "mnist_conv": Plan("mnist_conv", "mnist", default=True, seeds=(0, 1)),
+    "mnist_conv": Plan(
+        "mnist_conv",
+        "mnist",
+        default=True,
+        seeds=(0,),
+        overrides=("model.args.T=2", "train.epochs=1", "data.limit_train=22000", "data.validation=2000"),
+    ),
     "nmnist_conv": Plan("nmnist_conv", "nmnist"),
     "nmnist_spikepoint": Plan("nmnist_spikepoint_small", "nmnist", default=True, seeds=(0,)),
     "nmnist_max_former": Plan("nmnist_max_former", "nmnist", default=True, seeds=(0,)),

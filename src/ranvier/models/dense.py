@@ -16,6 +16,8 @@ from ranvier.models.classifier import SpikingClassifier
 from ranvier.models.registry import MODELS, create_model
 from ranvier.neurons import NeuronFactory
 
+_DEFAULTS: dict[str, dict[str, Any]] = {"spiking_conv_net": {"channels": (16, 32, 64), "hidden": 0}}
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -63,7 +65,7 @@ class Backbone(nn.Module):
 
     Args:
         name: a registered model that has `features` (`feature_kind` is not "none").
-        arguments: of it, on top of the shapes given here.
+        arguments: of it, on top of the shapes given here; None for its own (of the conv net: three convolutions).
         levels: how many of its maps are used, the coarsest ones of different sizes; None for all.
 
     `channels` and `strides` tell the maps, finest first; `membrane` whether they are potentials rather than spikes.
@@ -73,7 +75,9 @@ class Backbone(nn.Module):
         self, name: str, arguments: Mapping[str, Any] | None, levels: int | None, **shapes: Any
     ) -> None:  # fmt: skip
         super().__init__()
-        net = create_model(name, num_classes=1, **shapes, **dict(arguments or {}))
+        net = create_model(
+            name, num_classes=1, **shapes, **(_DEFAULTS.get(name, {}) if arguments is None else dict(arguments))
+        )
         if not isinstance(net, SpikingClassifier) or net.feature_kind == "none":
             able = sorted(n for n, e in MODELS.items() if getattr(e.builder, "feature_kind", "none") != "none")
             raise ArgumentError(f"backbone: {name!r} gives no feature maps; those that do: {', '.join(able)}")

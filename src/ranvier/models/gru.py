@@ -64,7 +64,7 @@ class GRUClassifier(SpikingClassifier):
 
 register_model(
     ModelCard(
-        name="gru", family="gru", params=122_398, summary="a GRU as wide as the small spiking transformer for sequences",
+        name="gru", family="gru", params=122_398, summary="a GRU of the size of the small spiking transformer in time",
         input_shape=(28, 1, 1), num_classes=10, T=28, spike_type="real", spike_driven=False,
         violations=("it has no spikes: the control for sequences in time",),
         paper=Paper(

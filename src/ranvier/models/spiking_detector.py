@@ -16,7 +16,6 @@ from ranvier.layers import Embed
 from ranvier.models.card import ModelCard, Paper
 from ranvier.models.dense import Backbone, Detection, Pyramid
 from ranvier.models.registry import register_model
-from ranvier.models.spiking_segmentor import SMALL
 from ranvier.neurons import NeuronFactory, NeuronSpec
 from ranvier.ops.flat_boxes import flat_iou, flat_nms
 
@@ -191,5 +190,5 @@ register_model(
         paper=Paper("FCOS: Fully Convolutional One-Stage Object Detection", "ICCV 2019", "arXiv:1904.01355"),
         deviations=("the class score is trained to be the overlap, in place of centre-ness; one shared tower layer",),
     ),
-    SpikingDetector, backbone_args=SMALL,
+    SpikingDetector,
 )  # fmt: skip

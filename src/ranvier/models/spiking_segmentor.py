@@ -81,7 +81,6 @@ class SpikingSegmentor(nn.Module):
 
 
 FPN = Paper("Feature Pyramid Networks for Object Detection", "CVPR 2017", "arXiv:1612.03144")
-SMALL: dict[str, Any] = {"channels": (16, 32, 64), "hidden": 0}
 
 register_model(
     ModelCard(
@@ -89,5 +88,5 @@ register_model(
         summary="three convolutions and a spiking pyramid; any backbone", task="segmentation", paper=FPN,
         deviations=("levels are added before one common prediction, as in semantic FPN; all convolutions get spikes",),
     ),
-    SpikingSegmentor, backbone_args=SMALL,
+    SpikingSegmentor,
 )  # fmt: skip
