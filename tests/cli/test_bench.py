@@ -99,3 +99,20 @@ def test_a_failed_cell_ends_in_exit_code_1(suite: Path, ranvier: Ranvier, tmp_pa
 def test_reporting_on_nothing(ranvier: Ranvier, tmp_path: Path) -> None:
     assert ranvier("report", tmp_path).code == 3
     assert ranvier("report", tmp_path, "--check").code == 3
+
+
+def test_a_configuration_of_step_becomes_a_recipe(ranvier: Ranvier, tmp_path: Path) -> None:
+    file = tmp_path / "mnist.yml"
+    file.write_text(
+        "{dataset: mnist, num_classes: 10, img_size: 28, in_channels: 1, model: spikformer_cifar, step: 2, epochs: 3, "
+        "batch_size: 8, embed_dim: 32, num_heads: 2, depths: 1, node_type: PLIFNode, output: /x}"
+    )
+    out = tmp_path / "recipe.yaml"
+    said = ranvier("bench", "--import-step", file, "--out", out)
+    assert said.code == 0 and f"ranvier train {out}" in said.out and "test split" in said.err
+    assert "type: plif" in out.read_text() and "name: mnist" in out.read_text()
+    told = json.loads(ranvier("bench", "--import-step", file, "--json").out)
+    assert told["recipe"]["train"]["epochs"] == 3 and told["notes"]
+    file.write_text("{dataset: mnist, modle: x}")
+    wrong = ranvier("bench", "--import-step", file)
+    assert wrong.code == 2 and wrong.err.count("\n") == 1

@@ -26,6 +26,9 @@ def bench(
         str,
         typer.Option("--engine", "--runner", help="process: here; ray: a cluster (RAY_ADDRESS, else here); inline."),
     ] = "process",
+    step: Annotated[
+        Path | None, typer.Option("--import-step", help="Turn a YAML file of STEP into a recipe (to --out or here).")
+    ] = None,
     list_them: Annotated[bool, typer.Option("--list", help="Name the suites that come with Ranvier.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -39,12 +42,16 @@ def bench(
       ranvier bench quick --out runs/quick
       ranvier bench my_suite.yaml --out runs/mine --workers 2
       RAY_ADDRESS=host:6379 ranvier bench my_suite.yaml --engine ray
+      ranvier bench --import-step spikformer/cifar10.yml --out recipe.yaml
     """
     from ranvier import bench as room
 
     if list_them:
         names = room.list_suites()
         print_json(names) if as_json else print("\n".join(names))
+        return
+    if step is not None:
+        import_step(step, out, as_json)
         return
     if suite is None:
         raise typer.BadParameter("name a suite, or see --list", param_hint="SUITE")
@@ -63,6 +70,25 @@ def bench(
             print(f"{outcome.skipped} finished earlier, {outcome.ran} run now")
         print(f"report: {index}" if index else "no result yet, so no report")
     raise typer.Exit(outcome.exit_code)
+
+
+def import_step(path: Path, out: Path | None, as_json: bool) -> None:
+    """A configuration of STEP as a recipe: to a file or to standard output; what differs goes to standard error."""
+    from ranvier.bench.result import write_text
+    from ranvier.bench.step_config import import_step as read
+
+    imported = read(path)
+    if as_json:
+        print_json({"recipe": imported.recipe, "notes": imported.notes})
+    elif out is None:
+        print(imported.recipe.to_yaml(), end="")
+    if out is not None:
+        write_text(out, imported.recipe.to_yaml())
+    if not as_json:
+        for note in imported.notes:
+            say(note)
+        if out is not None:
+            print(f"recipe: {out}; train it with: ranvier train {out}")
 
 
 def summary(outcome: BenchResult, index: Path | None) -> dict[str, object]:
