@@ -231,9 +231,10 @@ def stepping(net: nn.Module, call: Callable[[Tensor], Tensor] | None = None) -> 
             return call(torch.from_numpy(x)[None, None])[0, 0].numpy()
 
     def reset() -> None:
-        for module in net.modules():
-            if hasattr(module, "forget"):
-                module.forget()
+        with torch.inference_mode():  # what was made in it can be changed only in it
+            for module in net.modules():
+                if hasattr(module, "forget"):
+                    module.forget()
 
     return step, reset
 
