@@ -13,9 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-peers"
 PEERS = ("spikingjelly==2.0.0", "snntorch==1.0.0", "norse==1.1.0", "sinabs==3.1.3", "dcls==0.1.1", "nirtorch",
-         "spconv==2.3.8", "cumm==0.7.11")  # fmt: skip
+         "spconv==2.3.8", "cumm==0.7.11", "neurobench==2.3.0", "braincog==0.2.7.19")  # fmt: skip
 NEEDED_BY_PEERS = ("loguru", "tqdm", "scipy", "matplotlib", "tensorboard", "pandas", "h5py", "nir", "pbr",
-                   "pccm", "ccimport", "pybind11", "fire", "onnx", "onnxscript", "onnxruntime")  # fmt: skip
+                   "pccm", "ccimport", "pybind11", "fire", "einops", "onnx", "onnxscript",
+                   "onnxruntime")  # fmt: skip
 NEEDED_BY_RANVIER = ("torch", "numpy", "numba", "safetensors", "setuptools")
 
 
