@@ -19,17 +19,20 @@ class Sender:
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
+        goal: str | tuple[str, int]
+        if parts.scheme == "unix":
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            goal = parts.path or parts.netloc
+        elif parts.scheme in ("tcp", "udp") and parts.hostname is not None and parts.port is not None:
+            kind = socket.SOCK_STREAM if parts.scheme == "tcp" else socket.SOCK_DGRAM
+            self._socket = socket.socket(socket.AF_INET, kind)
+            goal = (parts.hostname, parts.port)
+        else:
+            raise ArgumentError(f"address must be tcp://HOST:PORT, udp://HOST:PORT or unix:PATH, got {address!r}")
         try:
-            if parts.scheme == "unix":
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                self._socket.connect(parts.path or parts.netloc)
-            elif parts.scheme in ("tcp", "udp") and parts.hostname is not None and parts.port is not None:
-                kind = socket.SOCK_STREAM if parts.scheme == "tcp" else socket.SOCK_DGRAM
-                self._socket = socket.socket(socket.AF_INET, kind)
-                self._socket.connect((parts.hostname, parts.port))
-            else:
-                raise ArgumentError(f"address must be tcp://HOST:PORT, udp://HOST:PORT or unix:PATH, got {address!r}")
+            self._socket.connect(goal)
         except OSError as error:
+            self._socket.close()
             raise DataError(f"{address}: nobody can be reached there: {error}") from error
         self.sequence = self.sent = 0
 

@@ -129,32 +129,31 @@ def listen(address: str, receive_buffer: int = 1 << 22) -> Listener:
     TCP and Unix sockets serve one connection after the other; the end of a connection ends the recording. Raises
     `ArgumentError` for another address and `DataError` when it cannot be opened.
     """
-    parts = urlsplit(address)
-    reader = PacketReader()
+    parts, reader = urlsplit(address), PacketReader()
+    place: str | tuple[str, int]
+    if parts.scheme == "unix" and (parts.path or parts.netloc):
+        family, kind, place = socket.AF_UNIX, socket.SOCK_STREAM, parts.path or parts.netloc
+    elif parts.scheme in ("tcp", "udp") and parts.hostname is not None and parts.port is not None:
+        kind = socket.SOCK_STREAM if parts.scheme == "tcp" else socket.SOCK_DGRAM
+        family, place = socket.AF_INET, (parts.hostname, parts.port)
+    else:
+        raise ArgumentError(f"address must be tcp://HOST:PORT, udp://HOST:PORT or unix:PATH, got {address!r}")
+    server = socket.socket(family, kind)
     try:
-        if parts.scheme == "unix":
-            place = parts.path or parts.netloc
-            if not place:
-                raise ArgumentError(f"address must be unix:PATH, got {address!r}")
-            server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            server.bind(place)
+        if family == socket.AF_INET:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        server.bind(place)
+        if kind == socket.SOCK_STREAM:
             server.listen(1)
-            found = f"unix:{place}"
-            return Listener(found, reader, _connections(server, reader), lambda: _gone(server, place))
-        if parts.scheme not in ("tcp", "udp") or parts.hostname is None or parts.port is None:
-            raise ArgumentError(f"address must be tcp://HOST:PORT, udp://HOST:PORT or unix:PATH, got {address!r}")
-        stream = parts.scheme == "tcp"
-        server = socket.socket(socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        server.bind((parts.hostname, parts.port))
     except OSError as error:
+        server.close()
         raise DataError(f"{address}: cannot be listened at: {error}") from error
+    if isinstance(place, str):
+        return Listener(f"unix:{place}", reader, _connections(server, reader), lambda: _gone(server, place))
     found = f"{parts.scheme}://{parts.hostname}:{server.getsockname()[1]}"
-    if not stream:
-        return Listener(found, reader, _datagrams(server, reader), server.close)
-    server.listen(1)
-    return Listener(found, reader, _connections(server, reader), server.close)
+    receive = _connections if kind == socket.SOCK_STREAM else _datagrams
+    return Listener(found, reader, receive(server, reader), server.close)
 
 
 def _gone(server: socket.socket, place: str) -> None:
