@@ -60,6 +60,8 @@ def test_a_sequence_of_another_length_uses_the_weights_again() -> None:
     twice = readout(torch.cat([x, x]))
     torch.testing.assert_close(twice[3:], twice[:3], rtol=0, atol=1e-12)
     torch.testing.assert_close(readout(x[:2]), twice[:2], rtol=0, atol=1e-12)
+    readout.train()
+    torch.testing.assert_close(readout(torch.cat([x, x])).mean(0), readout(x).mean(0), rtol=0, atol=1e-12)
 
 
 def test_a_single_sample_can_be_trained_on() -> None:

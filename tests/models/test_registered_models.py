@@ -141,7 +141,9 @@ def test_config_rebuilds_the_model(architecture: str, small: Callable[..., nn.Mo
 
 
 @pytest.mark.parametrize("neuron", ["if", "plif", {"type": "plif", "per_channel": True}, "integer_lif"])
-@pytest.mark.parametrize("name", ["spikformer", "sdt", "qkformer"])
+@pytest.mark.parametrize(
+    "name", ["spikformer", "sdt", "qkformer", "spikingformer", "sglformer", "spikingresformer", "swformer"]
+)
 def test_transformers_take_any_neuron(
     name: str, neuron: str | dict[str, object], small: Callable[..., nn.Module], random_input: Input
 ) -> None:
@@ -151,7 +153,7 @@ def test_transformers_take_any_neuron(
         assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
 
 
-@pytest.mark.parametrize("name", ["spikformer", "sdt", "qkformer"])
+@pytest.mark.parametrize("name", ["spikformer", "sdt", "qkformer", "spikingformer", "sglformer", "swformer"])
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3), (32, 3), ((12, 20), 2)])
 def test_family_models_fit_small_images(name: str, size: int, channels: int) -> None:
     model = create_model(name, img_size=size, in_channels=channels, embed_dim=32, num_classes=6, T=2)

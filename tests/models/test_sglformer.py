@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ranvier
-from ranvier.errors import ArgumentError, ShapeError
+from ranvier.errors import ArgumentError
 from ranvier.models import create_model, load_official
 
 Shapes = dict[str, tuple[int, ...]]
@@ -211,5 +211,3 @@ def test_bad_arguments() -> None:
         create_model("sglformer", readout="max")
     with pytest.raises(ArgumentError, match="string of 5 flags"):
         create_model("sglformer", pools="0011")
-    with pytest.raises(ShapeError, match="build the model with T=2"):
-        create_model("sglformer", embed_dim=24, img_size=8, T=3)(torch.rand(2, 2, 3, 8, 8))

@@ -16,9 +16,9 @@ class FullReadout(Stateful):
     """Depth-wise sum over all tokens and steps, then batch norm: `BN(b + Σ_t Σ_n w[c, n, t] x[t, b, c, n])`.
 
     Returned step by step, `[T, B, C]`: what step t contributes, times T, so that the mean over T is the value of the
-    publication (Zhang et al., SGLFormer, Front. Neurosci. 2024) and every step needs nothing but itself. In evaluation
-    mode a sequence of another length, or a stream, uses the weights of step t mod T; in training it must have T steps.
-    A training batch of one sample has no statistics and is normalised with the running ones.
+    publication (Zhang et al., SGLFormer, Front. Neurosci. 2024) and, in evaluation mode, every step needs nothing but
+    itself. A sequence of another length, or a stream, uses the weights of step t mod T. A training batch of one sample
+    has no statistics and is normalised with the running ones.
 
     Args:
         dim: channels C.
@@ -40,17 +40,13 @@ class FullReadout(Stateful):
         x = x.flatten(3)
         if x.shape[3] != self.tokens:
             raise ShapeError(f"FullReadout has weights for {self.tokens} tokens, got input of shape {tuple(x.shape)}")
-        if self.training and x.shape[0] != self.steps:
-            raise ShapeError(
-                f"FullReadout weighs {self.steps} steps by themselves and trains on exactly so many, got a sequence of "
-                f"{x.shape[0]}; build the model with T={x.shape[0]}"
-            )
-        parts = self._contributions(x)
+        parts = self._contributions(x) * self.steps
         if not self.training or x.shape[1] == 1:
-            return self._normalised(parts * self.steps + self.bias)
-        total = parts.sum(0) + self.bias
+            return self._normalised(parts + self.bias)
+        mean = parts.mean(0)
+        total = mean + self.bias
         scale = self.bn.weight * (total.var(0, unbiased=False) + self.bn.eps).rsqrt()
-        return self.bn(total) + scale * (parts * self.steps - parts.sum(0))
+        return self.bn(total) + scale * (parts - mean)
 
     def _contributions(self, x: Tensor) -> Tensor:
         """`[T, B, C]`: the weighted sum over the tokens of every step."""

@@ -49,8 +49,8 @@ class SGLFormer(SpikingClassifier):
         pools: one flag for each of the five convolutions, "1" halves the membrane in front of its neuron; None pools
             down to 8×8 tokens at most.
         layout: see above.
-        readout: "full" weighs every token of every step (`FullReadout`; ties the model to `img_size` and, in training,
-            to T), "mean" averages them. None for "full" where the layout is fused.
+        readout: "full" weighs every token of every step (`FullReadout`; ties the model to `img_size` and the meaning of
+            its weights to T), "mean" averages them. None for "full" where the layout is fused.
         scale, order, attn_threshold: of the attention products, as in `Spikformer`.
         batch_leak: reproduce the release for ImageNet, where one neuron of every global attention carries its membrane
             from a sample into the next one of the batch, and so does the first neuron of all where the first
@@ -219,8 +219,8 @@ _LEAK = (
     "one of the stem at full resolution) reads the flattened time and batch as its time (batch_leak=True reproduces it)"
 )
 _STEPS = (
-    "the readout over all tokens and steps is returned as T contributions whose mean is the original's logit; in "
-    "evaluation mode a longer sequence uses its weights again"
+    "the readout over all tokens and steps is returned as T contributions whose mean is the original's logit; a longer "
+    "sequence uses its weights again"
 )
 _SIZE = "the released blocks have this size; the publication's table says {}"
 
