@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
+import itertools
 import statistics
 import sys
 import tempfile
@@ -21,129 +21,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ranvier
+from benchmarks.engine_peers import Foreign, OwnLIF, swapped
 from benchmarks.timing import store
 from ranvier.infer import compile as build
 from ranvier.infer.plan import follow
 from ranvier.infer.plan import replace as put
-from ranvier.layers import DelayLinear
 from ranvier.layers.quant import fold_bn
 from ranvier.neurons import LIF
 
 Step = Callable[[np.ndarray], np.ndarray]
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-
-
-class Foreign(nn.Module):
-    """A LIF of another library, one step `[1, 1, ...]` at a time, with the constants of ours."""
-
-    def __init__(self, library: str, ours: LIF) -> None:
-        super().__init__()
-        k, theta = float(ours.decay()), float(ours.threshold)
-        self.library, self.state, scaled = library, None, ours.dynamics.decay_input
-        self.factor = 1.0
-        if library == "spikingjelly":
-            from spikingjelly.activation_based import neuron  # pyright: ignore[reportMissingImports]
-
-            self.cell = neuron.LIFNode(tau=1 / k, decay_input=scaled, v_threshold=theta, v_reset=0.0)
-        elif library == "snntorch":
-            import snntorch  # pyright: ignore[reportMissingImports]
-
-            self.factor = k if scaled else 1.0
-            self.cell = snntorch.Leaky(beta=1 - k, threshold=theta, reset_mechanism="zero")
-        elif library == "norse":
-            from norse.torch import LIFBoxCell, LIFBoxParameters  # pyright: ignore[reportMissingImports]
-
-            self.factor = 1.0 if scaled else 1 / k
-            self.cell = LIFBoxCell(LIFBoxParameters(
-                tau_mem_inv=torch.tensor(1000 * k), v_leak=torch.tensor(0.0), v_th=torch.tensor(theta),
-                v_reset=torch.tensor(0.0),
-            ), dt=0.001)  # fmt: skip
-        else:
-            import sinabs.activation as activation  # pyright: ignore[reportMissingImports]
-            import sinabs.layers  # pyright: ignore[reportMissingImports]
-
-            self.factor = k if scaled else 1.0
-            self.cell = sinabs.layers.LIF(
-                tau_mem=-1 / math.log(1 - k), norm_input=False, spike_threshold=theta,
-                spike_fn=activation.SingleSpike, reset_fn=activation.MembraneReset(),
-            )  # fmt: skip
-
-    def forget(self) -> None:
-        self.state = None
-        if self.library == "spikingjelly":
-            self.cell.reset()
-        elif self.library == "sinabs":
-            self.cell.reset_states()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x if self.factor == 1 else x * self.factor
-        if self.library == "spikingjelly":
-            return self.cell(x)
-        if self.library == "snntorch":
-            if self.state is None:
-                self.state = self.cell.reset_mem()
-            s, self.state = self.cell(x, self.state)
-            return s
-        if self.library == "norse":
-            s, self.state = self.cell(x, self.state)
-            return s
-        return self.cell(x.flatten(0, 1).unsqueeze(1)).view_as(x)
-
-
-class History(nn.Module):
-    """Delays as the other libraries can have them: the last inputs times a dense kernel."""
-
-    def __init__(self, layer: DelayLinear) -> None:
-        super().__init__()
-        kernel = layer.kernel().detach()  # [O, I, K], the last tap for the newest input
-        self.weight = nn.Parameter(kernel.permute(0, 2, 1).flatten(1).contiguous(), requires_grad=False)
-        self.bias = layer.bias
-        self.register_buffer("past", torch.zeros(kernel.shape[2], kernel.shape[1]))
-
-    def forget(self) -> None:
-        self.past = torch.zeros(self.past.shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.past = torch.cat([self.past[1:], x.view(1, -1)])
-        return F.linear(self.past.view(1, 1, -1), self.weight, self.bias)
-
-
-class OwnLIF(nn.Module):
-    """LIF in plain torch, as a user writes it."""
-
-    def __init__(self, ours: LIF) -> None:
-        super().__init__()
-        self.k, self.theta, self.scaled = float(ours.decay()), float(ours.threshold), ours.dynamics.decay_input
-        self.v: Tensor | None = None
-
-    def forget(self) -> None:
-        self.v = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        v = torch.zeros_like(x) if self.v is None else self.v
-        v = v + self.k * (x - v) if self.scaled else v - self.k * v + x
-        s = (v >= self.theta).to(x.dtype)
-        self.v = torch.where(s > 0, 0.0, v)
-        return s
-
-
-class Leak(nn.Module):
-    """The readout of the delays net, one step at a time."""
-
-    def __init__(self, keep: float) -> None:
-        super().__init__()
-        self.keep, self.u = keep, 0.0
-
-    def forget(self) -> None:
-        self.u = 0.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.u = x + self.keep * self.u
-        return self.u
 
 
 def delays_net() -> nn.Module:
@@ -168,15 +58,25 @@ PROBLEMS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
 def firing(model: nn.Module, x: Tensor, rate: float) -> nn.Module:
     """Sets the bias of every norm in front of neurons so that the neurons behind it fire at `rate`."""
     model.eval()
-    neurons = [m for m in model.modules() if isinstance(m, LIF)]
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    order: list[nn.Module] = []
+    handles = [
+        m.register_forward_hook(lambda m, *_: order.append(m))
+        for m in model.modules()
+        if m in norms or isinstance(m, LIF)
+    ]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    pairs = [(a, b) for a, b in itertools.pairwise(order) if not isinstance(a, LIF) and isinstance(b, LIF)]
     with torch.no_grad():
         for norm in norms:
             norm.momentum = None
         model.train()
         model(x)
         model.eval()
-        for norm, neuron in zip(norms, neurons, strict=False):
+        for norm, neuron in pairs:
             found: list[float] = []
             handle = neuron.register_forward_hook(lambda _, __, y, found=found: found.append(float(y.mean())))
             low, high = -8.0, 8.0
@@ -205,21 +105,6 @@ def folded(model: nn.Module, x: Tensor) -> nn.Module:
             layer.weight.mul_(g.view(-1, 1, 1))
             layer.bias = nn.Parameter(norm.bias - norm.running_mean * g, requires_grad=False)
             net.norms[i] = nn.Identity()
-    return net
-
-
-def swapped(model: nn.Module, neuron: Callable[[LIF], nn.Module]) -> nn.Module:
-    """The folded net with other neurons, delays and readout."""
-    net = copy.deepcopy(model)
-    for name, module in list(net.named_modules()):
-        if isinstance(module, LIF):
-            put(net, name, neuron(module))
-        elif isinstance(module, DelayLinear):
-            put(net, name, History(module))
-        elif type(module).__name__ == "LeakyReadout":
-            put(net, name, Leak(1 - 1 / module.tau))
-        elif type(module).__name__ == "SequenceDropout":
-            put(net, name, nn.Identity())
     return net
 
 
@@ -265,9 +150,16 @@ def onnx_step(model: nn.Module, x: Tensor, folder: Path) -> tuple[Step, Callable
     return step, reset
 
 
-def contenders(model: nn.Module, x: Tensor, peers: bool, folder: Path) -> dict[str, tuple[Step, Callable[[], None]]]:
+def contenders(
+    model: nn.Module, x: Tensor, peers: bool, folder: Path, tally: dict[str, int]
+) -> dict[str, tuple[Step, Callable[[], None]]]:
+    """Everything that is timed, by name; `tally` gets the operations of the event-driven and of the dense net."""
     engine = build(model, x, verify=False)
     print(engine.report(), flush=True)
+    tally |= {
+        "additions a step": round(sum(row.additions or 0 for row in engine.report().layers)),
+        "products of the dense net": round(sum(op.source.size * op.work for op in engine.ops if op.source is not None)),
+    }
     flat = folded(model, x[:1])
     memory = ranvier.state.Memory()
 
@@ -313,7 +205,8 @@ def compare(title: str, rate: float, peers: bool, steps: int, rounds: int) -> di
         wanted = model(x)[:, 0].numpy()
     frames = x[:, 0].numpy()
     with tempfile.TemporaryDirectory() as folder:
-        found = contenders(model, x, peers, Path(folder))
+        tally: dict[str, int] = {}
+        found = contenders(model, x, peers, Path(folder), tally)
         times: dict[str, list[float]] = {name: [] for name in found}
         equal: dict[str, bool] = {}
         for turn in range(rounds + 1):
@@ -342,7 +235,8 @@ def compare(title: str, rate: float, peers: bool, steps: int, rounds: int) -> di
                       "times_ours": round(median[name] / ours, 2)}  # fmt: skip
         note = "" if equal[name] else "  other outputs (its own reset or rounding)"
         print(f"  {name:16} {median[name]:9.1f} us   p99 {tail:9.1f} us   {median[name] / ours:6.1f}x{note}")
-    return {"net": title, "rate": rate, "us": rows}
+    print(f"  {tally}")
+    return {"net": title, "rate": rate, "us": rows, "operations": tally}
 
 
 def one_layer(net: nn.Module, shape: tuple[int, ...], rate: float, rounds: int = 60) -> dict[str, float]:

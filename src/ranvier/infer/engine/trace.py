@@ -67,6 +67,10 @@ _WHOLE = (Stateful, QuantSynapse, IntSynapse, SpikeSynapse)
 
 
 class _Recorder(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # keeping it out would import the compiler, which takes seconds
+
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
         self.names = names
