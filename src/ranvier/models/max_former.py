@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ranvier.encode import Encoder
 from ranvier.errors import ArgumentError
 from ranvier.layers import ATTENTIONS, ChannelMLP, MixerBlock, build_embed, build_mixer
-from ranvier.models.card import ModelCard, Paper, Reported
+from ranvier.models.card import Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.family import ImageFamily
 from ranvier.models.official import OfficialNames
-from ranvier.models.registry import register_model
 from ranvier.models.transformer import check_transformer, hidden_width, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
@@ -225,24 +225,13 @@ _SHARED = "the two neurons on the same input of the first embedding are one"
 _RESET = "the paper's equations reset softly; the released code, and this, reset to 0"
 
 
-def _register(
-    name: str,
-    params: int,
-    summary: str,
-    shape: tuple[int, int, int],
-    reported: tuple[Reported, ...],
-    *,
-    num_classes: int = 10,
-    T: int = 4,
-    deviations: tuple[str, ...] = (_SHARED, _RESET),
-    **preset: Any,
-) -> None:
-    card = ModelCard(
-        name=name, family="maxformer", params=params, summary=summary, input_shape=shape, num_classes=num_classes, T=T,
-        paper=_PAPER, code=_CODE, reported=reported, deviations=deviations,
-    )  # fmt: skip
-    preset |= {"in_channels": shape[0], "img_size": shape[1], "num_classes": num_classes, "T": T}
-    register_model(card, MaxFormer, **preset)
+_register = ImageFamily(
+    "maxformer",
+    MaxFormer,
+    _PAPER,
+    _CODE,
+    deviations=(_SHARED, _RESET),
+).register
 
 
 def _top1(dataset: str, value: float, T: int) -> Reported:

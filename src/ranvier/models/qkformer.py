@@ -19,10 +19,10 @@ from ranvier.layers import (
     SpikingSelfAttention,
     TransformerBlock,
 )
-from ranvier.models.card import ModelCard, Paper, Reported
+from ranvier.models.card import Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.family import ImageFamily
 from ranvier.models.official import OfficialNames
-from ranvier.models.registry import register_model
 from ranvier.models.transformer import check_transformer, hidden_width, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
@@ -186,35 +186,14 @@ _SQUARE = (
 )
 
 
-def _register(
-    name: str,
-    params: int,
-    summary: str,
-    shape: tuple[int, int, int],
-    reported: tuple[Reported, ...],
-    *,
-    num_classes: int = 10,
-    T: int = 4,
-    deviations: tuple[str, ...] = (_LEAK, _SQUARE),
-    **preset: Any,
-) -> None:
-    card = ModelCard(
-        name=name,
-        family="qkformer",
-        params=params,
-        summary=summary,
-        input_shape=shape,
-        num_classes=num_classes,
-        T=T,
-        spike_driven=False,
-        violations=(_INTEGERS, "token means enter the head"),
-        paper=_PAPER,
-        code="https://github.com/zhouchenlin2096/QKFormer",
-        reported=reported,
-        deviations=deviations,
-    )
-    preset |= {"in_channels": shape[0], "img_size": shape[1], "num_classes": num_classes, "T": T}
-    register_model(card, QKFormer, **preset)
+_register = ImageFamily(
+    "qkformer",
+    QKFormer,
+    _PAPER,
+    "https://github.com/zhouchenlin2096/QKFormer",
+    deviations=(_LEAK, _SQUARE),
+    violations=(_INTEGERS, "token means enter the head"),
+).register
 
 
 _register("qkformer", 552_986, "three stages up to width 128; small images of any size", (3, 32, 32), ())

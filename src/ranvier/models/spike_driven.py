@@ -11,10 +11,10 @@ from ranvier.encode import Encoder
 from ranvier.layers import build_stem, pools_for
 from ranvier.layers.stems import Position
 from ranvier.layers.value_only import Freeze
-from ranvier.models.card import ModelCard, Paper, Reported
+from ranvier.models.card import Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.family import ImageFamily
 from ranvier.models.official import OfficialNames
-from ranvier.models.registry import register_model
 from ranvier.models.transformer import MLP, check_transformer, hidden_width, mixing_block, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
@@ -126,34 +126,14 @@ _ERODE = (
 )
 
 
-def _register(
-    name: str,
-    params: int,
-    summary: str,
-    shape: tuple[int, int, int],
-    reported: tuple[Reported, ...],
-    *,
-    num_classes: int = 10,
-    T: int = 4,
-    deviations: tuple[str, ...] = (_DEAD,),
-    **preset: Any,
-) -> None:
-    card = ModelCard(
-        name=name,
-        family="sdt",
-        params=params,
-        summary=summary,
-        input_shape=shape,
-        num_classes=num_classes,
-        T=T,
-        counting="trainable parameters that the forward pass uses (dead talking-heads convolution excluded)",
-        paper=_PAPER,
-        code="https://github.com/BICLab/Spike-Driven-Transformer",
-        reported=reported,
-        deviations=deviations,
-    )
-    preset |= {"in_channels": shape[0], "img_size": shape[1], "num_classes": num_classes, "T": T}
-    register_model(card, SpikeDrivenTransformer, **preset)
+_register = ImageFamily(
+    "sdt",
+    SpikeDrivenTransformer,
+    _PAPER,
+    "https://github.com/BICLab/Spike-Driven-Transformer",
+    deviations=(_DEAD,),
+    counting="trainable parameters that the forward pass uses (dead talking-heads convolution excluded)",
+).register
 
 
 _register("sdt", 646_042, "two blocks of width 128; small images of any size", (3, 32, 32), ())

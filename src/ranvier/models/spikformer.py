@@ -13,10 +13,10 @@ from ranvier.encode import Encoder
 from ranvier.layers import Order, TemporalAttention, build_stem, pools_for
 from ranvier.layers.stems import Position
 from ranvier.layers.value_only import Freeze
-from ranvier.models.card import ModelCard, Paper, Reported
+from ranvier.models.card import Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.family import ImageFamily
 from ranvier.models.official import OfficialNames
-from ranvier.models.registry import register_model
 from ranvier.models.transformer import MLP, check_transformer, hidden_width, mixing_block, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
@@ -159,36 +159,15 @@ _INTEGERS = "integers enter convolutions: residual sums of spikes (stem output a
 _DEAD = "the layer norms of the released blocks, which no forward pass uses, are left out (and not counted)"
 
 
-def _register(
-    name: str,
-    params: int,
-    summary: str,
-    shape: tuple[int, int, int],
-    reported: tuple[Reported, ...],
-    *,
-    num_classes: int = 10,
-    T: int = 4,
-    deviations: tuple[str, ...] = (_DEAD,),
-    **preset: Any,
-) -> None:
-    card = ModelCard(
-        name=name,
-        family="spikformer",
-        params=params,
-        summary=summary,
-        input_shape=shape,
-        num_classes=num_classes,
-        T=T,
-        counting="trainable parameters that the forward pass uses (dead layer norms excluded)",
-        spike_driven=False,
-        violations=(_INTEGERS, "token means enter the head"),
-        paper=_PAPER,
-        code="https://github.com/ZK-Zhou/spikformer",
-        reported=reported,
-        deviations=deviations,
-    )
-    preset |= {"in_channels": shape[0], "img_size": shape[1], "num_classes": num_classes, "T": T}
-    register_model(card, Spikformer, **preset)
+_register = ImageFamily(
+    "spikformer",
+    Spikformer,
+    _PAPER,
+    "https://github.com/ZK-Zhou/spikformer",
+    deviations=(_DEAD,),
+    violations=(_INTEGERS, "token means enter the head"),
+    counting="trainable parameters that the forward pass uses (dead layer norms excluded)",
+).register
 
 
 _register("spikformer", 646_810, "two blocks of width 128; small images of any size", (3, 32, 32), ())
