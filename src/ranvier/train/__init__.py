@@ -55,6 +55,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "transfer":
+        return import_module("ranvier.train.transfer")
     for module, names in _HOMES.items():
         if name in names:
             value = getattr(import_module(f"ranvier.train.{module}"), name)
