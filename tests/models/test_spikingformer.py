@@ -90,3 +90,20 @@ def test_only_the_first_convolution_and_the_head_see_real_values() -> None:
     model(torch.rand(2, 3, 16, 16, dtype=torch.float64))
     real = [name for name, x in seen.items() if set(x.unique().tolist()) - {0.0, 1.0}]
     assert real == ["stem.first.conv", "head"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention": "dssa"}, {"attention": "lssa"}, {"attention": "none"}, {"freeze_qk": "weights"}, {"mlp": "emsp"},
+        {"attention": "emsa", "attention_options": {"experts": 2}},
+    ],
+)  # fmt: skip
+def test_ablations_are_configuration(options: dict[str, object]) -> None:
+    model = create_model("spikingformer", img_size=16, embed_dim=32, T=2, **options)
+    assert model(torch.rand(2, 3, 16, 16)).shape == (2, 2, 10)
+
+
+def test_an_mlp_as_wide_as_the_tokens_has_no_second_shortcut() -> None:
+    model = create_model("spikingformer", img_size=16, embed_dim=32, mlp_ratio=1)
+    assert not any(block.mlp.inner_shortcut for block in model.blocks)

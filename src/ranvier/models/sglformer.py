@@ -58,6 +58,8 @@ class SGLFormer(SpikingClassifier):
         neuron: name or mapping of the neuron.
     """
 
+    feature_kind = "spikes"
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -144,8 +146,12 @@ class SGLFormer(SpikingClassifier):
         membrane = first.block(x)
         return self.stem[1:](first.neuron(membrane.flatten(0, 1).unsqueeze(1)).view_as(membrane))
 
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Sums of spikes `[T, B, C, H, W]` behind the last block of a sequence."""
+        return (self.blocks(self._tokens(x)),)
+
     def classify(self, x: Tensor) -> Tensor:
-        x = self.blocks(self._tokens(x))
+        x = self.features(x)[-1]
         return self.head(x.mean((3, 4)) if self.readout is None else self.readout(x))
 
     def follow_release(self, on: bool = True) -> str:

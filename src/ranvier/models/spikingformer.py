@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ranvier.encode import Encoder
-from ranvier.layers import ChannelMLP, Order, SpikingSelfAttention, SpikingTokenizer, TransformerBlock, pools_for
+from ranvier.layers import Order, SpikingTokenizer, pools_for
+from ranvier.layers.value_only import Freeze
 from ranvier.models.card import ModelCard, Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
 from ranvier.models.official import OfficialNames
 from ranvier.models.registry import register_model
-from ranvier.models.transformer import check_transformer, hidden_width, truncated_normal
+from ranvier.models.transformer import MLP, check_transformer, hidden_width, mixing_block, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
 
@@ -30,8 +31,13 @@ class Spikingformer(SpikingClassifier):
         scale: scale of the attention product.
         order: order of the attention product.
         attn_threshold: threshold of the neuron after it, None for the neuron's own.
+        attention: "ssa", any other of `ranvier.layers.ATTENTIONS` (which takes of the three above what it knows), or
+            "none" for blocks without attention.
+        attention_options, freeze_qk, mlp: as in `Spikformer`.
         neuron: name or mapping of the neuron.
     """
+
+    feature_kind = "membrane"
 
     def __init__(
         self,
@@ -47,6 +53,10 @@ class Spikingformer(SpikingClassifier):
         scale: float = 0.125,
         order: Order = "auto",
         attn_threshold: float | None = 0.5,
+        attention: str = "ssa",
+        attention_options: Mapping[str, Any] | None = None,
+        freeze_qk: Freeze | None = None,
+        mlp: MLP = "mlp",
         neuron: NeuronSpec = "lif",
         encoder: str | Mapping[str, Any] | Encoder = "direct",
     ) -> None:
@@ -55,22 +65,25 @@ class Spikingformer(SpikingClassifier):
         make = NeuronFactory(neuron)
         hidden = hidden_width(embed_dim, mlp_ratio)
         self.stem = SpikingTokenizer(in_channels, embed_dim, make, pools_for(self.img_size) if pools is None else pools)
+        defaults = {"attn_threshold": attn_threshold, "scale": scale, "order": order}
         self.blocks = nn.Sequential(
             *(
-                TransformerBlock(
-                    SpikingSelfAttention(
-                        embed_dim, num_heads, make, "membrane", attn_threshold=attn_threshold, scale=scale, order=order
-                    ),
-                    ChannelMLP(embed_dim, hidden, make, "membrane"),
+                mixing_block(
+                    embed_dim, num_heads, hidden, make, "membrane", attention, defaults, attention_options, mlp,
+                    freeze_qk, inner_shortcut=False,
                 )
                 for _ in range(depth)
             )
-        )
+        )  # fmt: skip
         self.head = nn.Linear(embed_dim, num_classes)
         truncated_normal(self.head, 0.02)
 
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Membranes `[T, B, C, H, W]` behind the last block of a sequence."""
+        return (self.blocks(self.stem(x)),)
+
     def classify(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)).mean((3, 4)))
+        return self.head(self.features(x)[-1].mean((3, 4)))
 
     def official_names(self) -> OfficialNames:
         """Names in the repository zhouchenlin2096/Spikingformer (the ImageNet, CIFAR and event versions)."""

@@ -38,6 +38,8 @@ class SpikingResformer(SpikingClassifier):
         neuron: name or mapping of the neuron.
     """
 
+    feature_kind = "membrane"
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -85,11 +87,15 @@ class SpikingResformer(SpikingClassifier):
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
         truncated_normal(self, 0.02)
 
-    def classify(self, x: Tensor) -> Tensor:
-        x = self.stages[0](self.prologue(x))
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Membranes `[T, B, C, H, W]` behind every stage of a sequence, each half as large as the one before."""
+        found = [self.stages[0](self.prologue(x))]
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
-            x = stage(transition(x))
-        return self.head(x.mean((3, 4)))
+            found.append(stage(transition(found[-1])))
+        return tuple(found)
+
+    def classify(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)[-1].mean((3, 4)))
 
     def official_names(self) -> OfficialNames:
         """Names in the repository xyshi2000/SpikingResformer, with LIF or PLIF neurons."""

@@ -39,6 +39,8 @@ class SWformer(SpikingClassifier):
         neuron: name or mapping of all other neurons.
     """
 
+    feature_kind = "membrane"
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -87,8 +89,12 @@ class SWformer(SpikingClassifier):
             truncated_normal(self.stem, synapse_std)
             truncated_normal(self.blocks, synapse_std)
 
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Membranes `[T, B, C, H, W]` behind the last block of a sequence."""
+        return (self.blocks(self.stem(x)),)
+
     def classify(self, x: Tensor) -> Tensor:
-        x = self.blocks(self.stem(x)).mean((3, 4))
+        x = self.features(x)[-1].mean((3, 4))
         return self.head(x if self.head_neuron is None else self.head_neuron(x))
 
     def official_names(self) -> OfficialNames:

@@ -63,6 +63,7 @@ def mixing_block(
     options: Mapping[str, Any] | None = None,
     mlp: MLP = "mlp",
     freeze_qk: Freeze | None = None,
+    inner_shortcut: bool = True,
 ) -> nn.Module:
     """A transformer block whose attention, MLP and training of queries and keys are configuration.
 
@@ -73,11 +74,12 @@ def mixing_block(
         options: arguments for this attention on top of them; an unknown one is an error.
         mlp: "mlp", or "emsp" for the experts' one.
         freeze_qk: leave queries and keys untrained, see `ranvier.layers.freeze_queries`.
+        inner_shortcut: whether an MLP of width `dim` on membranes has its second shortcut, see `ChannelMLP`.
     """
     if mlp not in ("mlp", "emsp"):
         raise ArgumentError(f"mlp must be 'mlp' or 'emsp', got {mlp!r}")
     if mlp == "mlp":
-        inner = residual == "membrane" and hidden == dim
+        inner = inner_shortcut and residual == "membrane" and hidden == dim
         branch: nn.Module = ChannelMLP(dim, hidden, neuron, residual, inner_shortcut=inner)
     else:
         branch = ExpertsMLP(dim, hidden, neuron, residual)
