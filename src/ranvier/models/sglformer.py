@@ -25,10 +25,10 @@ from ranvier.layers import (
     pools_for,
 )
 from ranvier.layers.patch_stem import check_flags
-from ranvier.models.card import ModelCard, Paper, Reported
+from ranvier.models.card import Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.family import ImageFamily
 from ranvier.models.official import OfficialNames
-from ranvier.models.registry import register_model
 from ranvier.models.transformer import check_transformer, hidden_width, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
@@ -231,36 +231,15 @@ _STEPS = (
 _SIZE = "the released blocks have this size; the publication's table says {}"
 
 
-def _register(
-    name: str,
-    params: int,
-    summary: str,
-    shape: tuple[int, int, int],
-    reported: tuple[Reported, ...],
-    *,
-    num_classes: int = 10,
-    T: int = 4,
-    deviations: tuple[str, ...] = (_STEPS,),
-    **preset: Any,
-) -> None:
-    card = ModelCard(
-        name=name,
-        family="sglformer",
-        params=params,
-        summary=summary,
-        input_shape=shape,
-        num_classes=num_classes,
-        T=T,
-        counting="trainable parameters that the forward pass uses (dead layer norms excluded)",
-        spike_driven=False,
-        violations=(_INTEGERS, "token sums enter the head"),
-        paper=_PAPER,
-        code="https://github.com/ZhangHanN1/SGLFormer",
-        reported=reported,
-        deviations=deviations,
-    )
-    preset |= {"in_channels": shape[0], "img_size": shape[1], "num_classes": num_classes, "T": T}
-    register_model(card, SGLFormer, **preset)
+_register = ImageFamily(
+    "sglformer",
+    SGLFormer,
+    _PAPER,
+    "https://github.com/ZhangHanN1/SGLFormer",
+    deviations=(_STEPS,),
+    violations=(_INTEGERS, "token sums enter the head"),
+    counting="trainable parameters that the forward pass uses (dead layer norms excluded)",
+).register
 
 
 _register("sglformer", 581_994, "one fused block of width 96; small images of any size", (3, 32, 32), ())

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from ranvier.encode import Encoder
 from ranvier.layers import Order, SpikingTokenizer, pools_for
 from ranvier.layers.value_only import Freeze
-from ranvier.models.card import ModelCard, Paper, Reported
+from ranvier.models.card import Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.family import ImageFamily
 from ranvier.models.official import OfficialNames
-from ranvier.models.registry import register_model
 from ranvier.models.transformer import MLP, check_transformer, hidden_width, mixing_block, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
@@ -112,35 +112,15 @@ _DEAD = "the layer norms of the released blocks, which no forward pass uses, are
 _REAL = "token means of the membrane enter the head"
 
 
-def _register(
-    name: str,
-    params: int,
-    summary: str,
-    shape: tuple[int, int, int],
-    reported: tuple[Reported, ...],
-    *,
-    num_classes: int = 10,
-    T: int = 4,
-    **preset: Any,
-) -> None:
-    card = ModelCard(
-        name=name,
-        family="spikingformer",
-        params=params,
-        summary=summary,
-        input_shape=shape,
-        num_classes=num_classes,
-        T=T,
-        counting="trainable parameters that the forward pass uses (dead layer norms excluded)",
-        spike_driven=False,
-        violations=(_REAL,),
-        paper=_PAPER,
-        code="https://github.com/zhouchenlin2096/Spikingformer",
-        reported=reported,
-        deviations=(_DEAD,),
-    )
-    preset |= {"in_channels": shape[0], "img_size": shape[1], "num_classes": num_classes, "T": T}
-    register_model(card, Spikingformer, **preset)
+_register = ImageFamily(
+    "spikingformer",
+    Spikingformer,
+    _PAPER,
+    "https://github.com/zhouchenlin2096/Spikingformer",
+    deviations=(_DEAD,),
+    violations=(_REAL,),
+    counting="trainable parameters that the forward pass uses (dead layer norms excluded)",
+).register
 
 
 _register("spikingformer", 646_042, "two blocks of width 128; small images of any size", (3, 32, 32), ())

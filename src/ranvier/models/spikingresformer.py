@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ranvier.encode import Encoder
 from ranvier.errors import ArgumentError
 from ranvier.layers import DSSA, GWFFN, Embed, TransformerBlock
-from ranvier.models.card import ModelCard, Paper, Reported
+from ranvier.models.card import Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.family import ImageFamily
 from ranvier.models.official import OfficialNames
-from ranvier.models.registry import register_model
 from ranvier.models.transformer import check_transformer, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
@@ -165,34 +165,14 @@ _COLUMNS = (
 )
 
 
-def _register(
-    name: str,
-    params: int,
-    summary: str,
-    shape: tuple[int, int, int],
-    reported: tuple[Reported, ...],
-    *,
-    num_classes: int = 10,
-    T: int = 4,
-    **preset: Any,
-) -> None:
-    card = ModelCard(
-        name=name,
-        family="spikingresformer",
-        params=params,
-        summary=summary,
-        input_shape=shape,
-        num_classes=num_classes,
-        T=T,
-        spike_driven=False,
-        violations=("spatial means of the membrane enter the head",),
-        paper=_PAPER,
-        code="https://github.com/xyshi2000/SpikingResformer",
-        reported=reported,
-        deviations=(_ZERO, _COLUMNS),
-    )
-    preset |= {"in_channels": shape[0], "img_size": shape[1], "num_classes": num_classes, "T": T}
-    register_model(card, SpikingResformer, **preset)
+_register = ImageFamily(
+    "spikingresformer",
+    SpikingResformer,
+    _PAPER,
+    "https://github.com/xyshi2000/SpikingResformer",
+    deviations=(_ZERO, _COLUMNS),
+    violations=("spatial means of the membrane enter the head",),
+).register
 
 
 _register("spikingresformer", 908_064, "three stages up to width 128; small images of any size", (3, 32, 32), ())

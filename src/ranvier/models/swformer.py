@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from ranvier.encode import Encoder
 from ranvier.errors import ArgumentError
 from ranvier.layers import FATM, ChannelMLP, PatchStem, TransformerBlock, pools_for
-from ranvier.models.card import ModelCard, Paper, Reported
+from ranvier.models.card import Paper, Reported
 from ranvier.models.classifier import SpikingClassifier
+from ranvier.models.family import ImageFamily
 from ranvier.models.official import OfficialNames
-from ranvier.models.registry import register_model
 from ranvier.models.transformer import check_transformer, hidden_width, truncated_normal
 from ranvier.neurons import NeuronFactory, NeuronSpec
 
@@ -128,36 +128,15 @@ _PADDED = "maps whose sides are no powers of two are padded for the transform; t
 _REAL_HEAD = "token means of the membrane enter the head"
 
 
-def _register(
-    name: str,
-    params: int,
-    summary: str,
-    shape: tuple[int, int, int],
-    reported: tuple[Reported, ...],
-    *,
-    num_classes: int = 10,
-    T: int = 4,
-    violations: tuple[str, ...] = (_REAL_HEAD,),
-    **preset: Any,
-) -> None:
-    card = ModelCard(
-        name=name,
-        family="swformer",
-        params=params,
-        summary=summary,
-        input_shape=shape,
-        num_classes=num_classes,
-        T=T,
-        spike_type="ternary",
-        spike_driven=not violations,
-        violations=violations,
-        paper=_PAPER,
-        code="https://github.com/bic-L/Spiking-Wavelet-Transformer",
-        reported=reported,
-        deviations=(_HALF, _PADDED),
-    )
-    preset |= {"in_channels": shape[0], "img_size": shape[1], "num_classes": num_classes, "T": T}
-    register_model(card, SWformer, **preset)
+_register = ImageFamily(
+    "swformer",
+    SWformer,
+    _PAPER,
+    "https://github.com/bic-L/Spiking-Wavelet-Transformer",
+    deviations=(_HALF, _PADDED),
+    violations=(_REAL_HEAD,),
+    spike_type="ternary",
+).register
 
 
 _register("swformer", 544_026, "two blocks of width 128; small images of any size", (3, 32, 32), ())
