@@ -156,8 +156,8 @@ _PAPER = Paper(
 )  # fmt: skip
 _SOURCE = "Shi et al., CVPR 2024"
 _ZERO = (
-    "a firing rate that no training step has measured counts as one; the release divides by zero there. Later batches "
-    "of several processes are averaged"
+    "a firing rate that no training step has measured counts as one, where the release divides by zero; processes that "
+    "train together average their rates"
 )
 _COLUMNS = (
     "the scale of the second product counts the columns that there are; the release takes the image size given to it, "
