@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -157,7 +160,24 @@ def test_state_is_that_of_a_carried_stream_and_reset_forgets() -> None:
     assert not np.array_equal(first, engine.run(x[:, 0].numpy()))  # it goes on without a reset
 
 
-def test_unsupported_parts_are_listed_together() -> None:
+def test_copies_branch_the_stream() -> None:
+    torch.manual_seed(0)
+    net = settled(Chain(nn.Conv2d(1, 3, 3), LIF(), nn.MaxPool2d(2), nn.Flatten(1), nn.Linear(12, 3), LeakyReadout(4.0)),
+                  torch.rand(5, 2, 1, 6, 6))  # fmt: skip
+    x = torch.rand(20, 1, 6, 6).numpy()
+    engine = compile(net, torch.from_numpy(x)[:, None])
+    wanted = engine.run(x)
+    engine.reset()
+    engine.run(x[:10])
+    for other in (copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
+        np.testing.assert_array_equal(other.run(x[10:]), wanted[10:])
+    np.testing.assert_array_equal(engine.run(x[10:]), wanted[10:])
+    assert other.report().layers == engine.report().layers
+
+
+def test_unsupported_parts_are_listed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANVIER_BACKEND", "reference")  # no kernels for a neuron that runs once
+
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()

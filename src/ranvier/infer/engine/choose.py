@@ -70,10 +70,9 @@ def calibrate(engine: Engine, x: Any, modes: str | Mapping[str, str]) -> None:
         op.choice = min(op.times, key=lambda name: op.times[name]) if mode == "auto" else mode
         if op.choice not in op.variants:
             op.choice = "event"
-    engine.notes["density"] = {
-        id(op): float(np.mean(active[id(op)])) / op.source.size for op in engine.program.ops
-        if id(op) in active and op.source is not None and op.source.size
-    }  # fmt: skip
+    for op in engine.program.ops:
+        if id(op) in active and op.source is not None and op.source.size:
+            op.density = float(np.mean(active[id(op)])) / op.source.size
     engine.notes["steps"] = len(steps)
     engine.assemble()
     engine.reset()

@@ -19,6 +19,8 @@ Array = NDArray[np.floating[Any]]
 class Engine:
     """A compiled net for one sample (batch 1). Numpy arrays in and out; made by `compile`.
 
+    Copies, also by `copy.deepcopy` in the middle of a stream, go their own ways. One engine serves one thread.
+
     Attributes:
         input_shape: shape of one step's input, without time and batch, such as `(2, 34, 34)`.
         output_shape: shape of one step's output, such as `(10,)`.
@@ -27,8 +29,6 @@ class Engine:
 
     def __init__(self, lowering: Lowering) -> None:
         from ranvier.infer.engine import numba_driver
-
-        driver: Any = numba_driver
 
         trace, program = lowering.trace, lowering.program
         self.input_shape: tuple[int, ...] = trace.input.shape[2:]
@@ -39,22 +39,36 @@ class Engine:
         self._output = (
             lowering.buffer(trace.output).at + lowering.positions(trace.output).ravel()
         ).astype(np.int64)  # fmt: skip
-        self._driver = driver
-        arenas: tuple[Any, ...] = tuple(
+        self._arenas: tuple[Any, ...] = tuple(
             arena.build() for arena in (program.F, program.Q, program.I, program.A, program.U)
         )
-        flags = np.zeros(BLOCK + 8, np.uint8)
-        self._arenas = (*arenas, flags, flags.view(np.uint64))
-        entry = lowering.entry
-        self._entry = entry.at
-        self._input = self._arenas[0][entry.at : entry.at + entry.size].reshape(self.input_shape)
-        self._flat: Any = self._arenas[0]
-        self._answer = np.zeros(self.output_shape, self.dtype)
-        ordered = self._output.size > 0 and bool((np.diff(self._output) == 1).all())
-        first = int(self._output[0]) if self._output.size else 0
-        self._result = self._flat[first : first + self._output.size].reshape(self.output_shape) if ordered else None
+        self._entry = lowering.entry.at
+        self._look(numba_driver)
         self.assemble()
         self.reset()
+
+    def _look(self, driver: Any) -> None:
+        """Views of the arenas, and what else is not copied with the engine."""
+        self._driver = driver
+        flags = np.zeros(BLOCK + 8, np.uint8)
+        self._arenas = (*self._arenas[:5], flags, flags.view(np.uint64))
+        self._flat: Any = self._arenas[0]
+        size = int(np.prod(self.input_shape))
+        self._input = self._flat[self._entry : self._entry + size].reshape(self.input_shape)
+        first, size = (int(self._output[0]), self._output.size) if self._output.size else (0, 0)
+        ordered = bool((np.diff(self._output) == 1).all())
+        self._result = self._flat[first : first + size].reshape(self.output_shape) if ordered else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = ("_driver", "_flat", "_input", "_result")
+        state = {k: v for k, v in self.__dict__.items() if k not in left_out}
+        return {**state, "_arenas": self._arenas[:5]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from ranvier.infer.engine import numba_driver
+
+        self.__dict__.update(state)
+        self._look(numba_driver)
 
     def assemble(self) -> None:
         """Take over the choices of the instructions (`program.ops[i].choice`)."""

@@ -55,6 +55,7 @@ class Op:
     made: Buffer | None = None
     work: float = 0.0  # additions for one event of the source
     note: str = ""
+    density: float | None = None  # measured share of the source that is not zero
     times: dict[str, float] = field(default_factory=dict[str, float])
 
     @property

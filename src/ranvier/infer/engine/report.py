@@ -41,12 +41,11 @@ class Report:
     @classmethod
     def of(cls, engine: Engine) -> Report:
         """The report of `engine`."""
-        density: dict[int, float] = engine.notes.get("density", {})
         rows: list[Layer] = []
         for op in engine.ops:
             if op.code in ("copy", "events", "pack"):
                 continue
-            share = density.get(id(op))
+            share = op.density
             size = 0 if op.source is None else op.source.size
             rows.append(Layer(
                 op.where, op.code + (f" ({op.note})" if op.note else ""), "event" if op.choice == "only" and op.work
