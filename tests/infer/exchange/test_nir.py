@@ -53,7 +53,7 @@ def _both(net: nn.Module, path: Path, x: Tensor, **options: Any) -> tuple[Tensor
         ("delay_mlp_shd", {"hidden": [16], "in_channels": 20, "kernel_count": 2, "bias": True}, {}),
         ("delay_mlp_shd", {"hidden": [16], "in_channels": 20, "delay_type": "axonal"}, {}),
         ("delay_mlp_shd_dense", {"hidden": [12], "in_channels": 20, "max_delay": 5}, {}),
-        ("ms_resnet18", {"img_size": 16, "num_classes": 5}, {}),
+        ("ms_resnet18", {"img_size": 16, "num_classes": 5, "widths": (4, 6, 8), "blocks": (1, 1, 1)}, {}),
     ],
 )
 def test_a_model_survives_the_round_trip(tmp_path: Path, name: str, arguments: Any, options: Any) -> None:
