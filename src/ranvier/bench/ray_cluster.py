@@ -152,7 +152,8 @@ def _connected() -> Any:
             if os.environ.get("RAY_ADDRESS"):
                 ray.init(log_to_driver=False)
             else:
-                ray.init(log_to_driver=False, include_dashboard=False, object_store_memory=_OBJECT_STORE)
+                # "local": never a cluster that happens to be found on this machine
+                ray.init("local", log_to_driver=False, include_dashboard=False, object_store_memory=_OBJECT_STORE)
     return ray
 
 
