@@ -7,6 +7,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from ranvier.optim.finite import local
+
 
 class WeightAverage:
     """A copy of `net` whose floating-point weights and statistics follow it; integer buffers are copied.
@@ -29,8 +31,8 @@ class WeightAverage:
         current = net.state_dict()
         for key, average in self.net.state_dict().items():
             if average.is_floating_point():
-                averages.append(average)
-                values.append(current[key])
+                averages.append(local(average))
+                values.append(local(current[key]))
             else:
                 average.copy_(current[key])
         torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]

@@ -14,6 +14,7 @@ from torch import Tensor, optim
 
 from ranvier.errors import CheckpointError
 from ranvier.train.files import explained, write_bytes, write_folder, write_json
+from ranvier.train.sharding import part_like, whole
 
 _GROUP = "group"
 TENSORS, NUMBERS, POINTER = "tensors.safetensors", "state.json", "latest.json"
@@ -120,7 +121,10 @@ def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     """The state of an optimizer as `{"<parameter number>.<name>": tensor}`; rates and groups follow from the recipe."""
     state = optimizer.state_dict()["state"]
     tensors = {
-        f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items() if value is not None
+        f"{index}.{name}": whole(value)
+        for index, entry in state.items()
+        for name, value in entry.items()
+        if value is not None
     }
     for number, group in enumerate(optimizer.param_groups):  # an optimizer of ours may count the steps of a group
         for name in getattr(optimizer, "counters", ()):
@@ -131,13 +135,14 @@ def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
 def restore_optimizer(optimizer: optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` returned."""
     document = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
         if key.startswith(_GROUP):
             document["param_groups"][int(index.removeprefix(_GROUP))][name] = int(value)
             continue
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = part_like(value, parameters[int(index)])
     optimizer.load_state_dict({"state": state, "param_groups": document["param_groups"]})
 
 

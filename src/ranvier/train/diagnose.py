@@ -6,16 +6,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from ranvier.errors import RanvierError
+from ranvier.optim.finite import local
 
 
 class NonFiniteError(RanvierError):
     """The loss or a gradient became NaN or infinite; the message names the step and, if it can be found, the layer."""
 
 
-def blame(net: nn.Module, x: Tensor) -> str:
-    """A sentence on what is not finite when `net` sees the batch `x`: input, a weight, or the first layer's output."""
+_NOTHING = "every layer's output is finite when the batch is repeated"
+
+
+def blame(net: nn.Module, x: Tensor, trained: nn.Module | None = None) -> str:
+    """A sentence on what is not finite when `net` sees the batch `x`: input, a weight, or the first layer's output.
+
+    `trained` is the module whose parameters have the gradients; `net` itself by default.
+    """
     if not torch.isfinite(x).all():
         return "the input batch holds values that are not finite"
     for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
@@ -25,10 +33,28 @@ def blame(net: nn.Module, x: Tensor) -> str:
     if layer is not None:
         return f"the first layer whose output is not finite is {layer!r}"
     # The backward pass goes from the last layer to the first, so the last one is where it began.
-    spoilt = [name for name, p in net.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    gradients = ((name, p.grad) for name, p in (trained or net).named_parameters())
+    spoilt = [name for name, grad in gradients if grad is not None and not torch.isfinite(local(grad)).all()]
     if spoilt:
         return f"every layer's output is finite, but not the gradient of {spoilt[-1]!r}"
-    return "every layer's output is finite when the batch is repeated"
+    return _NOTHING
+
+
+def unexplained(sentence: str) -> bool:
+    """Whether `blame` found nothing."""
+    return sentence == _NOTHING
+
+
+def spoilt_part(net: nn.Module, dataset: Dataset[Any]) -> str:
+    """A sentence on why a loss over `dataset` is not finite: the first sample that is not, a weight, or neither."""
+    for number in range(len(dataset)):  # pyright: ignore[reportArgumentType]
+        x = dataset[number][0]
+        if isinstance(x, Tensor) and x.is_floating_point() and not torch.isfinite(x).all():
+            return f"sample number {number} of that part holds NaN or infinite values"
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return f"{name!r} holds values that are not finite"
+    return "data, weights and statistics are finite, the outputs overflow"
 
 
 @torch.no_grad()

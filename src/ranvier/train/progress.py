@@ -22,7 +22,11 @@ class Best:
 
 @dataclass
 class Progress:
-    """Updates done, sums over the epoch that runs, and the best epoch so far."""
+    """Updates done, sums over the epoch that runs, and the best epoch so far.
+
+    `skipped_in_a_row` updates before now, and `skipped` ones in this epoch, were left out because of numbers that are
+    not finite.
+    """
 
     step: int = 0
     loss: float = 0.0
@@ -33,15 +37,24 @@ class Progress:
     best: Best | None = None
     train_s: float = 0.0
     journal_bytes: int = 0
+    skipped_in_a_row: int = 0
+    skipped: int = 0
 
     def add(self, loss: float, correct: float, samples: float, rate: float | None) -> None:
         """Count one update: sums over its samples."""
         self.loss += loss
         self.correct += correct
         self.samples += samples
+        self.skipped_in_a_row = 0
         if rate is not None:
             self.rate += rate
             self.rate_samples += 1
+
+    def skip(self) -> None:
+        """Count one update that was left out."""
+        self.step += 1
+        self.skipped += 1
+        self.skipped_in_a_row += 1
 
     def means(self) -> tuple[float, float, float | None]:
         """Loss, accuracy and firing rate of the epoch so far."""
@@ -51,7 +64,7 @@ class Progress:
     def start_epoch(self) -> None:
         """Forget the sums."""
         self.loss = self.correct = self.samples = self.rate = 0.0
-        self.rate_samples = 0
+        self.rate_samples = self.skipped = 0
 
     def consider(self, found: Best) -> bool:
         """Take `found` as the best if it is; whether it was."""

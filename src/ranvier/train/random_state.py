@@ -13,9 +13,9 @@ from ranvier.errors import CheckpointError
 _PYTHON_WORDS = 625  # 624 words of state and the position
 
 
-def seed_all(seed: int, rank: int = 0) -> None:
-    """Seed PyTorch (all devices), NumPy's and Python's global generators for one process."""
-    own = np.random.SeedSequence([seed, rank]).generate_state(3)
+def seed_all(seed: int, rank: int = 0, step: int = 0) -> None:
+    """Seed PyTorch (all devices), NumPy's and Python's global generators for one process (that joins at `step`)."""
+    own = np.random.SeedSequence([seed, rank, step] if step else [seed, rank]).generate_state(3)
     torch.manual_seed(int(own[0]))
     np.random.seed(int(own[1]))
     random.seed(int(own[2]))

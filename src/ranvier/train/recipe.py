@@ -7,26 +7,25 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ranvier.errors import ConfigError, nearest
-
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Number = Annotated[int, Field(ge=0, strict=True)]  # 1.0 is neither a share nor a number of samples
+from ranvier.train.recipe_parts import (
+    Count,
+    DistillSection,
+    NonNegative,
+    Number,
+    Positive,
+    Probability,
+    Section,
+    Share,
+    SpamSection,
+    TransferSection,
+    Whole,
+)
 
 # Where a run reads and what it prints change no number, so they are left out of the hash.
 _NOT_CONTENT = (("name",), ("log",), ("data", "root"), ("data", "prefetch"))
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are an error, numbers are finite, nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class AugmentSection(Section):
@@ -93,92 +92,6 @@ class ModelSection(Section):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
-class SpamSection(Section):
-    """Options of the optimizers spam and stable_spam (`ranvier.optim`); the defaults are theirs.
-
-    `gamma1` to `gamma3` and `total_steps` are of stable_spam, whose `reset_interval` is 1000 by default; the others but
-    `eps` (1e-6, and 1e-8 for stable_spam) are of spam alone. `include` names the layers to which a `density` below 1
-    applies, by parts of their module names; empty: every weight of at least two dimensions.
-    """
-
-    threshold: NonNegative = 5000.0
-    reset_interval: Whole | None = None
-    warmup_steps: Whole = 150
-    grace_steps: Whole = 20
-    density: Annotated[float, Field(gt=0, le=1)] = 1.0
-    include: tuple[str, ...] = ()
-    mask_strategy: Literal["random", "max_weight", "max_gradient"] = "random"
-    bias_correction: Literal["global", "restart"] = "global"
-    guard_zero_v: bool = True
-    clip_mode: Literal["clip", "zero"] = "clip"
-    threshold_on: Literal["raw", "corrected"] = "raw"
-    eps: NonNegative | None = None
-    gamma1: Share = 0.7
-    gamma2: Share = 0.9
-    gamma3: Share = 0.999
-    total_steps: Count | None = None
-    compat: bool = False
-
-
-class DistillSection(Section):
-    """Distillation from a float teacher (`ranvier.train.FineGrainedDistillation`); without `teacher` there is none.
-
-    Attributes:
-        teacher: the folder of its run.
-        mode: of matching queries, keys and values: gram, mse or none.
-        weight: of that loss.
-        logits: also match the decisions: soft (divergence at `temperature`) or hard (the teacher's label).
-        logits_weight, temperature: of that loss.
-    """
-
-    teacher: str | None = None
-    mode: Literal["gram", "mse", "none"] = "gram"
-    weight: NonNegative = 0.1
-    logits: Literal["none", "soft", "hard"] = "none"
-    logits_weight: NonNegative = 0.5
-    temperature: Positive = 1.0
-
-
-class TransferSection(Section):
-    """Transfer from static images to event data (`ranvier.train.transfer`); without `data` there is none.
-
-    Attributes:
-        data, root, options: the data set of images, as in `ranvier.data.load`; `root` is by default that of the events.
-        share: of its training images that are used.
-        channel: of the images: value (the V of HSV), blue or grey.
-        pairing: class, instance (the picture that was recorded) or shuffled (another class: a control).
-        tap, what: the layer whose features are aligned, and what of it; by default what the model names.
-        heads, norms: separate or shared between the domains.
-        coefficient: of the alignment, 0 for none.
-        distance, kernel, debiased: of the alignment (`DomainAlignmentLoss`).
-        sliding: power, switch or none; `power` is the exponent.
-        temporal: learned, fixed (at `temporal_value`) or none; `temporal_init`, `temporal_bounds` and
-            `temporal_entropy` as in `TemporalCoefficients`.
-    """
-
-    data: str | None = None
-    root: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    channel: Literal["value", "blue", "grey"] = "value"
-    pairing: Literal["class", "instance", "shuffled"] = "class"
-    tap: str | None = None
-    what: Literal["output", "input", "membrane"] = "output"
-    heads: Literal["separate", "shared"] = "separate"
-    norms: Literal["separate", "shared"] = "shared"
-    coefficient: NonNegative = 0.5
-    distance: Literal["cka", "mmd", "coral"] = "cka"
-    kernel: Literal["linear", "rbf"] = "linear"
-    debiased: bool = False
-    sliding: Literal["power", "switch", "none"] = "power"
-    power: NonNegative = 3.0
-    temporal: Literal["learned", "fixed", "none"] = "learned"
-    temporal_value: Probability = 0.5
-    temporal_init: float = 1.0
-    temporal_bounds: tuple[Probability, Probability] | None = None
-    temporal_entropy: NonNegative = 0.0
-
-
 class GroupSection(Section):
     """Parameters that are trained in their own way.
 
@@ -220,7 +133,12 @@ class TrainSection(Section):
         clip_norm: largest gradient norm, 0 for no limit.
         accumulate: batches of one step.
         ema: decay of the moving average of the weights that is evaluated instead of them, 0 for none.
-        precision, accelerator, devices, strategy: of Lightning Fabric. `devices` processes share each batch.
+        precision, accelerator, devices, nodes, strategy: of Lightning Fabric. `devices` processes on each of `nodes`
+            machines share each batch. fsdp also shards weights, gradients and moments; ..._spawn and ..._fork say how
+            the processes of one machine start. A run may be continued with other devices, nodes and strategy.
+        sync_norm: batch normalisation takes its statistics over all processes, as one process would.
+        non_finite: when a batch, its loss or a gradient is not finite: stop, or skip the update (weights, moments,
+            averages and running statistics stay as they were) up to `non_finite_limit` times in a row.
         threads: of PyTorch on the CPU; None leaves them as they are.
         deterministic: refuse operations that have no deterministic form on the device.
         checkpoint_epochs, checkpoint_steps: a checkpoint every so many epochs (0: only improved ones and the last)
@@ -264,7 +182,11 @@ class TrainSection(Section):
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"] = "auto"
     devices: Count = 1
-    strategy: Literal["auto", "ddp", "ddp_spawn", "ddp_fork"] = "auto"
+    nodes: Count = 1
+    strategy: Literal["auto", "ddp", "ddp_spawn", "ddp_fork", "fsdp", "fsdp_spawn", "fsdp_fork"] = "auto"
+    sync_norm: bool = False
+    non_finite: Literal["stop", "skip"] = "stop"
+    non_finite_limit: Count = 10
     compile: bool = False
     recompute: bool = False  # less memory for about a third more time: `ranvier.recompute`
     threads: Count | None = None
@@ -293,7 +215,17 @@ class TrainSection(Section):
             raise ValueError(
                 "cycle_momentum needs the schedule onecycle and an optimizer with betas (adam, adamw, lamb)"
             )
+        if self.strategy.startswith("fsdp"):
+            self._shards()
         return self
+
+    def _shards(self) -> None:
+        """What cannot be sharded."""
+        if self.optimizer == "spam" and self.spam.density < 1:
+            raise ValueError("fsdp cannot shard SPAM's sparse moments (spam.density below 1), whose masks would depend "
+                             "on the number of processes; use density 1 or strategy ddp")  # fmt: skip
+        if self.compile or self.precision == "16-mixed":
+            raise ValueError("fsdp works on nets that are not compiled, in 32-true, 64-true or bf16-mixed; use ddp")
 
 
 class LogSection(Section):

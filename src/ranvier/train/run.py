@@ -135,6 +135,8 @@ class RunFolder:
     def _check_same(self, recipe: Recipe) -> None:
         there = load_recipe(self.out / RECIPE)
         if there.hash() != recipe.hash():
+            if self.result() is None and _placed_alike(there).hash() == _placed_alike(recipe).hash():
+                return  # checkpoints are whole: any number of processes continues them
             key, old, new = _first_difference(there.model_dump(mode="json"), recipe.model_dump(mode="json"))
             raise ConfigError(
                 f"{self.out} holds a run of another recipe ({key} is {old!r} there, {new!r} now); choose "
@@ -179,6 +181,12 @@ def tokenizer_of(run: str | os.PathLike[str]) -> Tokenizer:
     if not path.exists():
         raise RunError(f"{run} holds no {TOKENIZER}: it is not the folder of a run on text")
     return load_tokenizer(path)
+
+
+def _placed_alike(recipe: Recipe) -> Recipe:
+    """`recipe` with the processes of the default."""
+    default = {"devices": 1, "nodes": 1, "strategy": "auto", "accelerator": "auto"}
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=default)})
 
 
 def _first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ranvier.data import Augment, loader
+from ranvier.data.loader import Batch
 from ranvier.errors import ConfigError
 from ranvier.layers import recompute
+from ranvier.optim.finite import NonFiniteGradientError
 from ranvier.train import assemble
 from ranvier.train.average import WeightAverage
 from ranvier.train.checkpoint import restore_module, save_weights
 from ranvier.train.dense_augment import augment_dense
-from ranvier.train.diagnose import NonFiniteError, blame
+from ranvier.train.diagnose import NonFiniteError, blame, spoilt_part, unexplained
 from ranvier.train.display import Display
 from ranvier.train.evaluation import Evaluation
 from ranvier.train.interrupt import Interrupted, StopRequest
 from ranvier.train.journal import Journal
+from ranvier.train.non_finite import NonFinitePolicy, Spoilt, first_reason, join_reasons, spoilt_samples
 from ranvier.train.objective import objective_for
 from ranvier.train.optimizer import build_optimizer, set_rates
 from ranvier.train.phases import begin_epoch, constrained
@@ -30,8 +36,10 @@ from ranvier.train.random_state import seed_all
 from ranvier.train.rates import RateMeter
 from ranvier.train.recipe import Recipe
 from ranvier.train.run import METRICS, TENSORBOARD, WEIGHTS, RunFolder, RunResult
+from ranvier.train.sharding import gather, shard, whole
 from ranvier.train.snapshot import Snapshot
 from ranvier.train.start import start_from
+from ranvier.train.sync_norm import share_statistics
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -56,7 +64,6 @@ class Session:
             self.net.double()
         self.average = WeightAverage(self.net, self.train.ema) if self.train.ema else None
         self.network = self.objective.network(self.net)
-        self.optimizer = build_optimizer(self.network, self.train, "" if self.network is self.net else "net.")
         self.constraints = constrained(self.net)
         self.meter = RateMeter(self.net)
         self.batches = self._batches_per_epoch()
@@ -66,15 +73,23 @@ class Session:
             self.total_steps = min(self.total_steps, self.train.max_steps)
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
         seed_all(recipe.seed, self.rank)  # but other augmentation and dropout
-        self.snapshot = Snapshot(
-            self.fabric, self.net, self.network, self.average, self.optimizer, folder.checkpoints
-        )  # fmt: skip
-        self.at = self.snapshot.restore() or Progress()
-        self.started = time.perf_counter() - self.at.train_s
+        self.snapshot = Snapshot(fabric, self.net, self.network, self.average, folder.checkpoints, recipe.seed)
+        self.snapshot.restore_weights()
+        shards = self.world > 1 and self.train.strategy.startswith("fsdp")
+        self.copy = deepcopy(self.net) if shards else None  # evaluated: its passes need no other process
         if self.train.recompute:
             recompute(self.net)
+        if self.world > 1 and self.train.sync_norm:
+            share_statistics(self.net)
         module = torch.compile(self.network) if self.train.compile else self.network
-        self.model, self.stepper = fabric.setup(module, self.optimizer)  # pyright: ignore[reportArgumentType]
+        self.model = fabric.setup_module(module)  # pyright: ignore[reportArgumentType]
+        if self.average is not None and shards:
+            shard(self.average.net, fabric.device, self.world)
+        self.optimizer = build_optimizer(self.network, self.train, "" if self.network is self.net else "net.")
+        self.stepper: Any = fabric.setup_optimizers(self.optimizer)
+        self.non_finite = NonFinitePolicy(self.network, self.train.non_finite, self.train.non_finite_limit)
+        self.at = self.snapshot.restore_training(self.optimizer) or Progress()
+        self.started = time.perf_counter() - self.at.train_s
 
     def run(self) -> None:
         """Train to the end, then evaluate the selected weights on the test part, once."""
@@ -88,6 +103,10 @@ class Session:
         ):
             if self.at.step:
                 self.display.say(f"continuing at step {self.at.step} of {self.total_steps}")
+            if self.snapshot.other_world is not None:
+                self.journal.write({
+                    "step": self.at.step, "processes": self.world, "processes_before": self.snapshot.other_world,
+                })  # fmt: skip
             while self.at.step < self.total_steps:
                 self._epoch(self.at.step // self.steps_per_epoch)
             self._finish()
@@ -104,12 +123,13 @@ class Session:
         count = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
         augment = assemble.build_augment(self.recipe.data.augment, epoch)
         size = self.recipe.data.batch_size
-        batches = iter(loader(
+        loaded = loader(
             self.samples, size // self.world, shuffle=True, seed=self.recipe.seed, epoch=epoch,
             drop_last=len(self.splits.train) >= size, start=first * self.train.accumulate,
             prefetch=self.recipe.data.prefetch, rank=self.rank, world=self.world,
             balance=self.splits.train.labels if self.recipe.data.balanced else None,
-        ))  # fmt: skip
+        )  # fmt: skip
+        batches = zip(loaded, loaded.indices, strict=True)
         self.model.train()
         begin_epoch(self.net, epoch, self.epochs)
         for position in range(first, count):
@@ -124,16 +144,19 @@ class Session:
             if self.stop_asked and self.at.step < self.total_steps:
                 self._interrupt()
 
-    def _update(self, group: list[tuple[Tensor, Tensor]], augment: Augment, epoch: int) -> None:
+    def _update(self, group: list[tuple[Batch, NDArray[np.int64]]], augment: Augment, epoch: int) -> None:
         """One step: forward and backward over the batches of `group`, then the optimizer."""
         lr = set_rates(self.optimizer, self.train, self.at.step, self.total_steps, self.steps_per_epoch)
         self.objective.begin_update(self.at.step, self.total_steps)
+        self.non_finite.begin()
         sampled = self.at.step % self.recipe.log.every == 0
-        sums = torch.zeros(4, dtype=torch.float64)  # loss, correct, samples, asked to stop
-        for number, (x, y) in enumerate(group):
+        sums = torch.zeros(5, dtype=torch.float64)  # loss, correct, samples, asked to stop, batches with NaN
+        reasons: list[str | None] = []
+        for number, ((x, y), places) in enumerate(group):
             x, y = (
                 (augment.images(x), y) if self.splits.bundle.task == "classification" else augment_dense(augment, x, y)
             )
+            reasons.append(spoilt_samples(x, int(self.samples.time_first), places, "the training part"))
             x, y = self.fabric.to_device((x, y))
             target = y
             if augment.mixup or augment.cutmix:
@@ -143,24 +166,23 @@ class Session:
                 with self.meter.watching(sampled and number == 0 and not self.train.compile):
                     loss, right = self.objective.loss(self.model, x, y, target)
                 self.fabric.backward(loss / len(group))
-            sums += torch.tensor([loss.item() * len(y), right.item(), len(y), 0], dtype=torch.float64)
-            if self.world == 1 and not math.isfinite(sums[0].item()):
-                self._not_finite(x)
+            bad = reasons[-1] is not None
+            sums += torch.tensor([loss.item() * len(y), right.item(), len(y), 0, bad], dtype=torch.float64)
         sums[3] = float(self.request.asked)
         if self.world > 1:
             sums = self._sum(sums.to(self.fabric.device)).cpu()
-            if not math.isfinite(sums[0].item()):
-                self._not_finite(group[-1][0].to(self.fabric.device))
-        self._guard_gradients(group[-1][0])
-        self.stepper.step()
+        self.stop_asked = bool(sums[3])
+        spoilt = self._spoilt(sums) or self._step()
+        if spoilt is not None:
+            self._skip(spoilt, join_reasons(reasons), group[-1][0][0])
+            return
         self.stepper.zero_grad()
         for constrain in self.constraints:
             constrain()
         self.at.step += 1
         if self.average is not None:
             self.average.update(self.net, self.at.step)
-        self.stop_asked = bool(sums[3])
-        loss, correct, samples, _ = sums.tolist()
+        loss, correct, samples, *_ = sums.tolist()
         rate = self.meter.take() if sampled else None
         self.at.add(loss, correct, samples, rate)
         if sampled:
@@ -171,24 +193,58 @@ class Session:
 
     stop_asked = False
 
-    def _guard_gradients(self, x: Tensor) -> None:
-        """Clip, and stop when a gradient is not finite.
+    def _spoilt(self, sums: Tensor) -> Spoilt | None:
+        """Clip the gradients; what of an update is not finite, the same in every process.
 
         A finite loss is not enough: a neuron whose membrane is NaN is silent, so that a dead net looks like a bad one.
         """
+        if sums[4]:
+            return "input"
+        if not math.isfinite(sums[0].item()):
+            return "loss"
         if self.train.clip_norm:
             norm = self.fabric.clip_gradients(
                 self.model, self.stepper, max_norm=self.train.clip_norm, error_if_nonfinite=False
             )
+        elif hasattr(self.optimizer, "nan_policy"):
+            return None  # it looks itself, and may clip an infinity
         else:
             norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         scaled = self.train.precision == "16-mixed"  # there an overflow is expected, and the scaler skips the step
-        if norm is not None and not scaled and not math.isfinite(norm):
-            self._not_finite(self.fabric.to_device(x), "gradient")
+        if norm is not None and not scaled and not math.isfinite(float(whole(norm))):
+            return "gradient"
+        return None
+
+    def _step(self) -> Spoilt | None:
+        """Update the weights, unless the optimizer finds a gradient that it cannot take."""
+        try:
+            self.stepper.step()
+        except NonFiniteGradientError:
+            return "gradient"
+        return None
+
+    def _skip(self, spoilt: Spoilt, reason: str | None, x: Tensor) -> None:
+        """Leave an update out, or stop."""
+        found = reason is not None
+        net = self.net if self.copy is None else gather(self.net, self.copy)
+        if reason is None:
+            with torch.random.fork_rng(devices=[self.fabric.device] if self.fabric.device.type == "cuda" else []):
+                reason = blame(net, self.fabric.to_device(x), self.network)
+        if self.world > 1:
+            reason = first_reason(reason, found or (spoilt != "input" and not unexplained(reason)), self.fabric.device)
+        self.meter.take()
+        self.non_finite.undo()
+        self.at.skip()
+        epoch = (self.at.step - 1) // self.steps_per_epoch + 1
+        self.non_finite.stops(self.at.step, epoch, spoilt, reason, self.at.skipped_in_a_row, self.folder.out)
+        self.journal.write({"step": self.at.step, "skipped": spoilt, "reason": reason})
+        self.display.say(f"step {self.at.step} skipped: the {spoilt} is not finite: {reason}")
 
     def _end_epoch(self, done: int) -> None:
         """Validate, write the line of the epoch, keep a checkpoint when one is due."""
         lr = self.optimizer.param_groups[0]["lr"]
+        if not self.at.samples:
+            raise NonFiniteError(f"every update of epoch {done} was skipped, because none was finite; see {METRICS}")
         loss, accuracy, rate = self.at.means()
         entry: dict[str, Any] = {
             "epoch": done, "step": self.at.step, "lr": lr, "train_loss": loss,
@@ -197,6 +253,8 @@ class Session:
             entry["train_accuracy"] = accuracy
         if rate is not None:
             entry["firing_rate"] = rate
+        if self.at.skipped:
+            entry["skipped_updates"] = self.at.skipped
         entry |= self.objective.notes()
         improved = False
         if self.splits.validation is not None:
@@ -214,17 +272,21 @@ class Session:
         self.model.train()
 
     def _evaluated(self) -> nn.Module:
-        return self.net if self.average is None else self.average.net
+        net = self.net if self.average is None else self.average.net
+        return net if self.copy is None else gather(net, self.copy)
 
     def _measure(self, net: nn.Module, dataset: Any) -> Evaluation:
         if self.world > 1:
             for buffer in net.buffers():  # running statistics differ between processes until the next forward pass
                 torch.distributed.broadcast(buffer, 0)
-        return self.objective.measure(
+        found = self.objective.measure(
             net, dataset, self.recipe.data.eval_batch_size, device=self.fabric.device, seed=self.recipe.seed,
             autocast=self.fabric.autocast, rank=self.rank, world=self.world,
             reduce=self._sum if self.world > 1 else None,
         )  # fmt: skip
+        if not math.isfinite(found.loss):
+            raise NonFiniteError(f"the loss is not finite when the net is evaluated: {spoilt_part(net, dataset)}")
+        return found
 
     def _sum(self, tensor: Tensor) -> Tensor:
         return self.fabric.all_reduce(tensor, reduce_op="sum")  # pyright: ignore[reportReturnType]
@@ -232,7 +294,7 @@ class Session:
     def _checkpoint(self) -> None:
         self.at.train_s = time.perf_counter() - self.started
         self.at.journal_bytes = self.journal.sync()
-        self.snapshot.save(self.at)
+        self.snapshot.save(self.at, self.optimizer)
 
     def _interrupt(self) -> None:
         if self.snapshot.saved_step != self.at.step:
@@ -240,13 +302,6 @@ class Session:
         raise Interrupted(
             f"stopped after step {self.at.step} of {self.total_steps}; the same command continues the run in "
             f"{self.folder.out}"
-        )
-
-    def _not_finite(self, x: Tensor, what: str = "loss") -> None:
-        epoch = self.at.step // self.steps_per_epoch + 1
-        raise NonFiniteError(
-            f"the {what} is not finite at step {self.at.step + 1} (epoch {epoch}): {blame(self.net, x)}. Try a lower "
-            f"train.lr, train.clip_norm=1 or train.warmup_epochs; checkpoints before it are in {self.folder.out}"
         )
 
     def _finish(self) -> None:

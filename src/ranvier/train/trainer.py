@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from ranvier.errors import ArgumentError, ConfigError, RanvierError
 from ranvier.extras import require
+from ranvier.train.files import RunError
 from ranvier.train.interrupt import Interrupted, polite_stop
 from ranvier.train.recipe import Recipe, TrainSection
 from ranvier.train.run import RunFolder, RunResult
@@ -31,25 +33,32 @@ def fit(recipe: Recipe, out: str | os.PathLike[str], resume: bool = True, progre
         resume: continue what `out` holds; False starts anew and removes it.
         progress: a bar on a terminal, else a line an epoch on standard error.
 
-    Raises `Interrupted` after Ctrl-C or SIGTERM, `NonFiniteError` when the loss is no longer finite, `ConfigError` for
-    a recipe that does not fit the machine, the data or the folder, and `RunError` or `CheckpointError` when files
-    cannot be written or read.
+    Raises `Interrupted` after Ctrl-C or SIGTERM, `NonFiniteError` when data, loss or gradients are not finite (see
+    `train.non_finite`), `ConfigError` for a recipe that does not fit the machine, the data or the folder, and
+    `RunError` or `CheckpointError` when files cannot be written or read, or a process of the run is gone.
     """
     if not isinstance(recipe, Recipe):
         raise ArgumentError(f"recipe must be a Recipe, got {type(recipe).__name__}; see load_recipe and parse_recipe")
+    require("lightning_fabric", extra="train")
+    from ranvier.train.strategies import build_fabric, outer_rank
+
     folder = RunFolder(out)
-    finished = folder.begin(recipe, resume)
+    first = outer_rank() == 0  # of processes that torchrun or SLURM started, one writes
+    finished = folder.begin(recipe, resume) if first else folder.result() if resume else None
     if finished is not None:
         return finished
     with _settings(recipe.train):
-        fabric = _fabric(recipe.train)
-        if recipe.data.batch_size % recipe.train.devices:
+        fabric = build_fabric(recipe.train)
+        world = recipe.train.devices * recipe.train.nodes
+        if recipe.data.batch_size % world:
             raise ConfigError(
                 f"data.batch_size {recipe.data.batch_size} cannot be shared evenly by "
                 f"train.devices={recipe.train.devices}"
+                + (f" on each of train.nodes={recipe.train.nodes}" if recipe.train.nodes > 1 else "")
             )
-        folder.note_environment()
-        with polite_stop():  # a parent only waits: its processes get the signal themselves
+        if first:
+            folder.note_environment()
+        with polite_stop(), _losses(folder.out):  # a parent only waits: its processes get the signal themselves
             outcome = fabric.launch(_in_process, recipe, folder.out, progress)  # pyright: ignore[reportArgumentType]
     if isinstance(outcome, RanvierError):
         raise outcome
@@ -66,7 +75,9 @@ def _in_process(fabric: Fabric, recipe: Recipe, out: Path, progress: bool) -> Ra
         threads = recipe.train.threads or max(1, torch.get_num_threads() // fabric.world_size)
         torch.set_num_threads(threads)
     try:
-        with polite_stop() as request:
+        with polite_stop() as request, warnings.catch_warnings():
+            # Nothing writes into a net's outputs in place, which is what FSDP2 warns of when they are views.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             Session(fabric, recipe, RunFolder(out), request, progress).run()
     except Interrupted as error:
         return error
@@ -74,27 +85,39 @@ def _in_process(fabric: Fabric, recipe: Recipe, out: Path, progress: bool) -> Ra
         if fabric.world_size == 1:
             raise
         return error
+    except RuntimeError as error:
+        if fabric.world_size == 1 or not _of_connection(error):
+            raise
+        return _lost("another process of the run is gone", out, str(error))
     return None
 
 
-def _fabric(train: TrainSection) -> Fabric:
-    module = require("lightning_fabric", extra="train")
-    several = train.devices > 1
-    strategy = "ddp_spawn" if several and train.strategy == "auto" else train.strategy
-    if train.accelerator in ("cuda", "gpu") and torch.cuda.device_count() < train.devices:
-        raise ConfigError(
-            f"train.devices={train.devices} with train.accelerator={train.accelerator}, but this machine has "
-            f"{torch.cuda.device_count()} CUDA devices; use train.accelerator=cpu or fewer devices"
-        )
-    on_cpu = train.accelerator == "cpu" or (train.accelerator == "auto" and not torch.cuda.is_available())
-    if on_cpu and train.precision == "16-mixed":
-        raise ConfigError("train.precision=16-mixed needs a GPU; on this machine use bf16-mixed or 32-true")
+@contextmanager
+def _losses(out: Path) -> Iterator[None]:
+    """A process that was killed, as one clear error; the others have been ended by then."""
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
     try:
-        return module.Fabric(
-            accelerator=train.accelerator, devices=train.devices, strategy=strategy, precision=train.precision
-        )
-    except (ValueError, RuntimeError, ImportError, TypeError) as error:
-        raise ConfigError(f"train: this machine cannot do that ({' '.join(str(error).split())})") from error
+        yield
+    except ProcessExitedException as error:
+        how = f"by {error.signal_name}" if error.signal_name else f"with exit code {error.exit_code}"
+        raise _lost(f"process {error.error_index} of the run was ended {how}", out) from None
+    except ProcessRaisedException as error:
+        if not _of_connection(error):
+            raise
+        raise _lost("a process of the run is gone", out, str(error).strip().splitlines()[-1]) from None
+
+
+def _of_connection(error: BaseException) -> bool:
+    """Whether a collective operation failed because of another process."""
+    text = str(error).lower()
+    signs = ("connection closed by peer", "connection reset", "broken pipe", "gloo", "nccl", "socket", "timed out")
+    return any(sign in text for sign in signs)
+
+
+def _lost(what: str, out: Path, detail: str = "") -> RunError:
+    more = f" ({' '.join(detail.split())[:200]})" if detail else ""
+    return RunError(f"{what}{more}; the same command continues the run in {out} from its last checkpoint")
 
 
 @contextmanager
