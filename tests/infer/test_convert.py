@@ -66,6 +66,18 @@ def test_every_model_becomes_binary_and_stays_itself(convertible: str, lively_mo
     assert bool(found.violations) == bool(shortcuts)
 
 
+@pytest.mark.parametrize("name", ["spiking_mlp", "spiking_conv_net"])
+def test_counts_stay_counts_through_dropout(name: str, lively_model: Make) -> None:
+    neuron = {"type": "i_lif", "levels": 4}
+    model, x = lively_model(name, neuron=neuron, **({"dropout": 0.3} if name == "spiking_mlp" else {}))
+    assert any(max(values) > 1 for values in list(entering(copy.deepcopy(model), x).values())[1:])  # counts, not spikes
+    done = convert(model, x)
+    assert done.equivalence is not None and done.equivalence.equal
+    assert [name for name, _ in done.equivalence.exempt] == [next(iter(entering(done.net, x)))]
+    for values in list(entering(done.net, x).values())[1:]:
+        assert values <= {0.0, 1.0}
+
+
 def test_a_wrong_bias_is_found(lively_model: Make) -> None:
     model, x = lively_model("qsd_transformer_15m")
     net = convert(model, x).net

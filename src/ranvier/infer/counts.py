@@ -275,6 +275,14 @@ def _average(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return Counts.of((func(x.integers, *args[1:], **kwargs) * size).round(), x.levels * size, x.scale / size)
 
 
+def _dropout(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Nothing is dropped outside training."""
+    x = args[0]
+    training = kwargs.get("training", args[2] if len(args) > 2 else True)
+    p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+    return x if isinstance(x, Counts) and (not training or p == 0) else NotImplemented
+
+
 def _constant(x: Any) -> float | None:
     """`x` as a number, None where it is a tensor of many."""
     if isinstance(x, Counts):
@@ -295,4 +303,5 @@ _RULES: tuple[tuple[frozenset[str], Callable[[Any, tuple[Any, ...], dict[str, An
     (frozenset({"sub", "subtract", "rsub", "__sub__", "__rsub__"}), _complement),
     (frozenset({"cat", "stack", "concat", "concatenate"}), _join),
     (frozenset({"avg_pool1d", "avg_pool2d", "avg_pool3d"}), _average),
+    (frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}), _dropout),
 )
