@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ def share_statistics(net: nn.Module) -> int:
     """
     found = [module for module in net.modules() if isinstance(module, _BatchNorm) and type(module) in _KINDS]
     for module in found:
-        module.forward = partial(_forward, module)
+        cast(Any, module).forward = partial(_forward, module)
     return len(found)
 
 
