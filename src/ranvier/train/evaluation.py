@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from torch.utils.data import Dataset
 from ranvier.data import loader
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.models import Denoiser, DetectionNet, LanguageModel
+from ranvier.train.diagnose import NonFiniteError
+from ranvier.train.non_finite import spoilt_samples
 from ranvier.train.rates import RateMeter
 from ranvier.train.readout import Readout, read_out, running
 
@@ -155,14 +158,18 @@ def measure(
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             batches = loader(dataset, batch_size, rank=rank, world=world, prefetch=1)
-            for number, (x, y) in enumerate(batches):
+            for number, ((x, y), places) in enumerate(zip(batches, batches.indices, strict=True)):
+                spoilt = spoilt_samples(x, int(getattr(dataset, "time_first", x.dim() == 5)), places, "the data set")
+                if spoilt is not None and world == 1:
+                    raise NonFiniteError(f"the net cannot be evaluated: {spoilt}")
                 with meter.watching(number < _RATE_BATCHES), autocast():
                     logits = net(x.to(device, dtype if dtype == torch.float64 else None))
                 if logits.dim() != 3:
                     raise ShapeError(f"the model must return per-step logits [T, B, K], got {tuple(logits.shape)}")
                 hits, loss = _count(logits.float() if dtype != torch.float64 else logits, y.to(device), readout)
                 correct = hits if correct is None else correct + hits
-                sums += torch.tensor([float(loss), len(y)], dtype=torch.float64)
+                loss = math.nan if spoilt else float(loss)  # of several processes, all learn of it by the sum
+                sums += torch.tensor([loss, len(y)], dtype=torch.float64)
     finally:
         net.train(training)
     assert correct is not None or world > 1
