@@ -9,7 +9,9 @@ from ranvier import data, infer
 torch.manual_seed(0)
 digits = data.load("digits")
 neuron = {"type": "i_lif", "levels": 4}
-net = ranvier.create_model("spiking_mlp", num_classes=10, in_channels=1, img_size=8, T=2, hidden=[96, 96], neuron=neuron)
+net = ranvier.create_model(
+    "spiking_mlp", num_classes=10, in_channels=1, img_size=8, T=2, hidden=[96, 96], neuron=neuron
+)
 optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
 images, labels = digits.train.batch(range(len(digits.train)))
 for _ in range(60):

@@ -54,7 +54,10 @@ def test_list_datasets_says_what_is_here(mnist_folder: Path, monkeypatch: pytest
     monkeypatch.delenv("RANVIER_DATA", raising=False)
     nowhere = {info.name: info for info in list_datasets()}
     assert {"digits", "mnist", "cifar10", "image_folder", "nmnist"} <= set(nowhere)
-    assert [name for name, info in nowhere.items() if info.available] == ["digits", "motion"]
+    assert [name for name, info in nowhere.items() if info.available] == [
+        "digit_room_labels", "digit_rooms", "digit_scene_masks", "digit_scenes", "digits", "motion", "sdigits",
+        "sdigits_whole",
+    ]  # fmt: skip
     assert all(info.how for info in nowhere.values()) and nowhere["nmnist"].kind == "event"
     assert nowhere["nmnist"].options["T"] == 10
     here = {info.name: info for info in list_datasets(mnist_folder)}

@@ -63,9 +63,9 @@ def stream(
 
     \b
     Examples:
-      ranvier stream runs/gestures --input recording.raw --window 20 --exit confidence:threshold=0.9
+      ranvier stream runs/gestures --input recording.raw --exit patience:steps=5
       ranvier stream delay_mlp_shd --input word.wav --once
-      ranvier stream runs/gestures --input udp://0.0.0.0:7777 --sensor 260x346 --policy drop-oldest
+      ranvier stream runs/gestures --input udp://0.0.0.0:7777 --sensor 260x346
       ranvier stream spiking_conv_net img_size=34 in_channels=2 --load-test 1e6
     """
     from ranvier.infer import stream as streaming
