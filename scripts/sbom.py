@@ -2,8 +2,8 @@
 
     python scripts/sbom.py > sbom.json
 
-Versions are the pins of `constraints.txt`; who needs what comes from `pyproject.toml`, and the licence of a package that
-is installed from its own metadata. The document is the same for the same files and packages: it has no time of day.
+Versions are the pins of `constraints.txt`; who needs what comes from `pyproject.toml`, and the licence of a package
+that is installed from its own metadata. The document has no time of day: the same files give the same one.
 """
 
 from __future__ import annotations
