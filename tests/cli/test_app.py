@@ -105,3 +105,12 @@ def test_a_closed_pipe_is_no_error() -> None:
     )  # fmt: skip
     assert result.stdout == "[\n"
     assert result.stderr == ""
+
+
+def test_the_shell_completes_verbs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from ranvier.cli import main
+
+    for key, value in (("_RANVIER_COMPLETE", "complete_bash"), ("COMP_WORDS", "ranvier be"), ("COMP_CWORD", "1")):
+        monkeypatch.setenv(key, value)
+    main([])
+    assert capfd.readouterr().out.split() == ["bench"]

@@ -51,7 +51,7 @@ VERBS: dict[str, Callable[..., Any] | typer.Typer] = {
     "doctor": doctor,
 }
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 for name, verb in VERBS.items():
     if isinstance(verb, typer.Typer):  # a verb with verbs of its own
         app.add_typer(verb, name=name)
