@@ -18,8 +18,8 @@ from ranvier.state import Stateful
 class SpatioTemporalAttention(SpikingAttention, Stateful):
     """STAtten (Lee et al., CVPR 2025): `LIF½(Q (Kᵀ V) s)` over the tokens of `chunk` steps together.
 
-    A step sees the later ones of its chunk, so the latency of a stream is `chunk` steps: inside `ranvier.carry` only the
-    last call may end within a chunk (`StateError` in the next). A last chunk may be shorter.
+    A step sees the later ones of its chunk, so the latency of a stream is `chunk` steps: inside `ranvier.carry` only
+    the last call may end within a chunk (`StateError` in the next). A last chunk may be shorter.
 
     Args:
         dim, num_heads, neuron, residual, qkv_bias, attn_threshold: as in `SpikingAttention`.
