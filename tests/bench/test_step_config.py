@@ -93,7 +93,7 @@ def test_every_model_for_cifar_gets_arguments_that_it_takes(model: str) -> None:
         ({"aa": "augmix-m5"}, "expected a policy"),
         ({"patch_size": 8}, "patches of 4"),
         ({"dataset": "esimnet"}, "has no equal here"),
-        ({"model": "spikingformer_cifar", "attn_layer": "random_attn"}, "no argument 'freeze_qk'"),
+        ({"model": "qkformer_cifar", "attn_layer": "random_attn"}, "no argument 'freeze_qk'"),
         ({"model-ema": True}, "train.ema"),
         ({"scale": [0.08, 1.0]}, "random resized crops"),
     ],
