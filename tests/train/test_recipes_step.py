@@ -102,7 +102,7 @@ def test_one_step(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(assemble.data_room, "load", load)
     result = fit(recipe, tmp_path, progress=False)
     assert (result.steps, result.test.n) == (1, 3)
-    assert len(asked) == (1 if recipe.train.transfer is None else 2)  # images beside the events
+    assert len(asked) == (2 if recipe.train.transfer.data else 1)  # images beside the events
     wanted = recipe.model.args.get("num_classes", CLASSES.get(recipe.data.name, 10))
     arguments = result.model["args"]
     assert arguments.get("num_classes", arguments.get("vocab_size")) == wanted
