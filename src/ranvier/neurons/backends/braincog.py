@@ -5,19 +5,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ranvier.errors import ArgumentError, MissingExtraError, nearest
-from ranvier.neurons.backends.foreign import ForeignNeuron, library, only
-from ranvier.neurons.backends.spikingjelly import above_one
+from ranvier.errors import MissingExtraError
+from ranvier.neurons.backends.foreign import ForeignNeuron, OurSurrogate, library
+from ranvier.neurons.backends.stand_in import LikeIF, LikeLIF, only, only_hard_reset_to_zero
 from ranvier.neurons.leaky import Reset
-from ranvier.registry import check_keywords
+from ranvier.neurons.neuron import _work_dtype
 from ranvier.state import State
 from ranvier.surrogates import Atan, Sigmoid, Surrogate, Triangle
 
@@ -56,17 +56,6 @@ def _alone(module: str) -> ModuleType:
                 sys.modules[name] = kept
 
 
-class _Surrogate(nn.Module):
-    """A surrogate of ours where BrainCog has none of that shape."""
-
-    def __init__(self, surrogate: Surrogate) -> None:
-        super().__init__()
-        self.surrogate = surrogate
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.surrogate(x)
-
-
 def surrogate_of(surrogate: Surrogate) -> nn.Module:
     """BrainCog's own surrogate of the same derivative, or a wrapper around ours."""
     theirs: Any = _room(_SURROGATES)
@@ -75,49 +64,38 @@ def surrogate_of(surrogate: Surrogate) -> nn.Module:
         Atan: lambda s: theirs.AtanGrad(alpha=float(s.alpha), requires_grad=False),
         Triangle: lambda s: theirs.QGateGrad(alpha=float(s.alpha), requires_grad=False),
     }
-    return made.get(type(surrogate), _Surrogate)(surrogate)
+    return made.get(type(surrogate), OurSurrogate)(surrogate)
 
 
 class BrainCogNeuron(ForeignNeuron):
-    """Any neuron of BrainCog whose state is its membrane, by its own name and with its own arguments.
+    """Any neuron of BrainCog whose state is its membrane, by its own name and arguments; see `ForeignNeuron`.
 
-    `neuron={"type": "braincog", "neuron": "LIFNode", "arguments": {"tau": 4.0}}`.
-
-    Args:
-        neuron: a class of `braincog.base.node.node`.
-        arguments: of that class, without `act_fun`.
-        threshold: where a model sets it for one layer.
-        surrogate: of Ranvier; BrainCog's own of the same derivative is used where it has one.
-
-    Raises `ArgumentError` for an unknown neuron or argument.
+    `neuron={"type": "braincog", "neuron": "LIFNode", "arguments": {"tau": 4.0}}`: a class of
+    `braincog.base.node.node`, without its `act_fun`.
     """
 
-    def __init__(
-        self,
-        neuron: str = "LIFNode",
-        arguments: Mapping[str, Any] | None = None,
-        threshold: float | None = None,
-        surrogate: str | dict[str, Any] | Surrogate = "sigmoid",
-    ) -> None:
-        super().__init__(surrogate)
+    title = "BrainCog"
+    usual = "LIFNode"
+
+    def kinds(self) -> dict[str, type[nn.Module]]:
         room: Any = _room(_NODES)
-        kind = getattr(room, neuron, None) if isinstance(neuron, str) else None
-        if not (isinstance(kind, type) and issubclass(kind, room.BaseNode)):
-            known = [name for name in dir(room) if name.endswith("Node")]
-            raise ArgumentError(f"BrainCog has no neuron {neuron!r}{nearest(str(neuron), known)}")
-        given = dict(arguments or {})
-        if threshold is not None:
-            given["threshold"] = float(threshold)
-        check_keywords(kind, given, f"BrainCog's {neuron}")
-        self.peer = kind(**given)
-        self.peer.act_fun = surrogate_of(self.surrogate)
+        found = vars(room).items()
+        return {name: kind for name, kind in found if isinstance(kind, type) and issubclass(kind, room.BaseNode)}
+
+    def made(self, kind: type[nn.Module], given: dict[str, Any]) -> nn.Module:
+        peer: Any = kind(**given)
+        peer.act_fun = surrogate_of(self.surrogate)
+        return peer
+
+    def resetting(self, threshold: float, v_reset: float, reset: Reset, detach_reset: bool) -> dict[str, Any]:
+        only_hard_reset_to_zero(v_reset, reset, detach_reset, "BrainCog", "has no soft reset")
+        return {"threshold": float(threshold)}
 
     def clear(self) -> None:
         self.peer.n_reset()
 
     def initial_state(self, like: Tensor) -> State:
-        work = torch.float32 if like.dtype in (torch.float16, torch.bfloat16) else like.dtype
-        return (torch.full_like(like, float(self.peer.v_reset or 0.0), dtype=work),)
+        return (torch.full_like(like, float(self.peer.v_reset or 0.0), dtype=_work_dtype(like)),)
 
     def read(self) -> State:
         return (self.peer.mem,)
@@ -129,52 +107,24 @@ class BrainCogNeuron(ForeignNeuron):
         return self.peer(x_t)
 
 
-class BrainCogIF(BrainCogNeuron):
+class BrainCogIF(LikeIF, BrainCogNeuron):
     """`IFNode` with the arguments of `ranvier.neurons.IF`."""
 
-    stands_for: ClassVar[str] = "IF"
-
-    def __init__(
-        self,
-        threshold: float = 1.0,
-        v_reset: float = 0.0,
-        reset: Reset = "hard",
-        detach_reset: bool = True,
-        surrogate: str | dict[str, Any] | Surrogate = "sigmoid",
-    ) -> None:
-        _resets(v_reset, reset, detach_reset)
-        super().__init__("IFNode", {"threshold": float(threshold)}, surrogate=surrogate)
+    node = "IFNode"
 
 
-class BrainCogLIF(BrainCogNeuron):
+class BrainCogLIF(LikeLIF, BrainCogNeuron):
     """`LIFNode` with the arguments of `ranvier.neurons.LIF` (BrainCog's own defaults differ: θ = 0.5, QGate)."""
 
-    stands_for: ClassVar[str] = "LIF"
-    node: ClassVar[str] = "LIFNode"
+    node = "LIFNode"
 
-    def __init__(
-        self,
-        tau: float = 2.0,
-        threshold: float = 1.0,
-        v_reset: float = 0.0,
-        reset: Reset = "hard",
-        detach_reset: bool = True,
-        decay_input: bool = True,
-        surrogate: str | dict[str, Any] | Surrogate = "sigmoid",
-    ) -> None:
-        _resets(v_reset, reset, detach_reset)
+    def leak(self, tau: float, decay_input: bool) -> dict[str, Any]:
         only("decay_input", decay_input, True, "BrainCog divides the input by τ")
-        super().__init__(self.node, {"tau": above_one(tau), "threshold": float(threshold)}, surrogate=surrogate)
+        return {"tau": tau}
 
 
 class BrainCogPLIF(BrainCogLIF):
     """`PLIFNode` with the arguments of `ranvier.neurons.PLIF`; one decay a layer."""
 
-    stands_for: ClassVar[str] = "PLIF"
     node = "PLIFNode"
-
-
-def _resets(v_reset: float, reset: Reset, detach_reset: bool) -> None:
-    only("v_reset", float(v_reset), 0.0, "BrainCog resets to zero")
-    only("reset", reset, "hard", "BrainCog has no soft reset")
-    only("detach_reset", detach_reset, True, "BrainCog keeps the reset out of the gradient")
+    stands_for = "PLIF"
