@@ -22,45 +22,63 @@ DIGITS = tuple("0123456789")
 VERSION = 1
 
 
-def load_digit_scenes(
-    root: Path | None,
-    source: Source = "digits",
-    size: int = 64,
-    scenes: int = 1000,
-    test_scenes: int = 200,
-    most: int = 4,
-    smallest: int = 14,
-    largest: int = 26,
-    noise: float = 0.05,
-    seed: int = 0,
-) -> Parts:
-    """Pictures `[1, size, size]` with 1 to `most` digits, and where they are: tables of boxes `[M, 6]`.
+def _pictures(masks: bool) -> Callable[..., Parts]:
+    """The loader of the pictures, with a class for every pixel or with boxes: one set of options for both."""
 
-    The digits of the test pictures come from the test part of their source.
+    def load(
+        root: Path | None,
+        source: Source = "digits",
+        size: int = 64,
+        scenes: int = 1000,
+        test_scenes: int = 200,
+        most: int = 4,
+        smallest: int = 14,
+        largest: int = 26,
+        noise: float = 0.05,
+        seed: int = 0,
+    ) -> Parts:
+        _positive(size=size, most=most)
+        heights = (smallest, largest)
+        if not 4 <= heights[0] <= heights[1] <= size:
+            raise ArgumentError(f"smallest and largest must be 4 <= smallest <= largest <= size {size}, got {heights}")
+        counts = _checked(scenes, test_scenes, noise, seed)
+        content = (source, size, most, heights, noise, seed, VERSION)
 
-    Args:
-        source: "digits" (scikit-learn's, which need no files) or "mnist".
-        scenes, test_scenes: pictures of each part.
-        smallest, largest: height of a digit in pixels.
-        noise: standard deviation of a pixel.
-    """
-    return _pictures(root, source, size, scenes, test_scenes, most, (smallest, largest), noise, seed, masks=False)
+        def made(digits: Glyphs, part: int) -> tuple[ArrayTargets, NDArray[np.uint8]]:
+            rendered = [
+                image_scene(digits, np.random.default_rng((seed, part, i)), size, most, heights, noise)
+                for i in range(counts[part])
+            ]
+            images = np.stack([scene.image for scene in rendered])
+            if masks:
+                targets = torch.from_numpy(np.stack([scene.classes for scene in rendered]))
+            else:
+                targets = table(*_lists(rendered))
+            return ArrayTargets(torch.from_numpy(images), targets, scale=255), images
+
+        train, test, handwriting = glyphs(source, root)
+        (first, images), (second, _) = made(train, 0), made(test, 1)
+        mean, std = channel_statistics(images)
+        names = ("background", *DIGITS) if masks else DIGITS
+        return Parts(first, second, names, cache_key(handwriting, counts, *content), mean, std)
+
+    return load
 
 
-def load_digit_scene_masks(
-    root: Path | None,
-    source: Source = "digits",
-    size: int = 64,
-    scenes: int = 1000,
-    test_scenes: int = 200,
-    most: int = 4,
-    smallest: int = 14,
-    largest: int = 26,
-    noise: float = 0.05,
-    seed: int = 0,
-) -> Parts:
-    """The pictures of `digit_scenes` with a class for every pixel: background, or the digit whose stroke it is."""
-    return _pictures(root, source, size, scenes, test_scenes, most, (smallest, largest), noise, seed, masks=True)
+load_digit_scenes = _pictures(masks=False)
+"""Pictures `[1, size, size]` with 1 to `most` digits, and where they are: tables of boxes `[M, 6]`.
+
+The digits of the test pictures come from the test part of their source.
+
+Args:
+    source: "digits" (scikit-learn's, which need no files) or "mnist".
+    scenes, test_scenes: pictures of each part.
+    smallest, largest: height of a digit in pixels.
+    noise: standard deviation of a pixel.
+"""
+
+load_digit_scene_masks = _pictures(masks=True)
+"""The pictures of `digit_scenes` with a class for every pixel: background, or the digit whose stroke it is."""
 
 
 def load_digit_rooms(
@@ -106,35 +124,6 @@ def load_digit_room_labels(
 ) -> Parts:
     """The rooms of `digit_rooms` with a class for every point: floor, or the digit that it lies on."""
     return _rooms(root, source, points, scenes, test_scenes, most, side, noise, seed, boxes=False)
-
-
-def _pictures(
-    root: Path | None, source: Source, size: int, scenes: int, test_scenes: int, most: int, heights: tuple[int, int],
-    noise: float, seed: int, masks: bool,
-) -> Parts:  # fmt: skip
-    _positive(size=size, most=most)
-    if not 4 <= heights[0] <= heights[1] <= size:
-        raise ArgumentError(f"smallest and largest must be 4 <= smallest <= largest <= size {size}, got {heights}")
-    counts, content = _checked(scenes, test_scenes, noise, seed), (source, size, most, heights, noise, seed, VERSION)
-
-    def made(digits: Glyphs, part: int) -> tuple[ArrayTargets, NDArray[np.uint8]]:
-        rendered = [
-            image_scene(digits, np.random.default_rng((seed, part, i)), size, most, heights, noise)
-            for i in range(counts[part])
-        ]
-        images = np.stack([scene.image for scene in rendered])
-        if masks:
-            targets = torch.from_numpy(np.stack([scene.classes for scene in rendered]))
-        else:
-            targets = table(*_lists(rendered))
-        return ArrayTargets(torch.from_numpy(images), targets, scale=255), images
-
-    train, test, handwriting = glyphs(source, root)
-    (first, images), (second, _) = made(train, 0), made(test, 1)
-    mean, std = channel_statistics(images)
-    return Parts(
-        first, second, ("background", *DIGITS) if masks else DIGITS, cache_key(handwriting, counts, *content), mean, std
-    )
 
 
 def _rooms(
