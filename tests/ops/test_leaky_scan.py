@@ -162,20 +162,22 @@ def test_surrogates_without_a_kernel_and_trainable_thresholds_use_the_reference(
 def test_custom_op_contract() -> None:
     x, v, decay, threshold = problem((3, 2, 4), torch.float32, False)
     for keep_state in (True, False):
-        args = (x, v, decay, threshold, keep_state, True, *op.pack(CASES[0]))
-        torch.library.opcheck(torch.ops.ranvier.leaky_scan.default, args)
+        args = (x, v, decay, threshold, keep_state, True, op.pack(CASES[0]))
+        assert set(torch.library.opcheck(torch.ops.ranvier.leaky_scan.default, args).values()) == {"SUCCESS"}
     x, v, decay, threshold = problem((CHUNK + 3, 2, 4), torch.float32, True)
     wide = [t.detach().expand(2, 4).clone() for t in (decay, threshold)]
-    args = (x, v, wide[0].requires_grad_(), wide[1], True, True, *op.pack(CASES[1]))
-    torch.library.opcheck(torch.ops.ranvier.leaky_scan.default, args)
+    args = (x, v, wide[0].requires_grad_(), wide[1], True, True, op.pack(CASES[1]))
+    assert set(torch.library.opcheck(torch.ops.ranvier.leaky_scan.default, args).values()) == {"SUCCESS"}
     borders = torch.randn(chunk_borders(x.shape[0]), 8)
     args = (
         x.detach(), v.detach(), *(t.detach() for t in wide), borders, torch.randn_like(x), None,
-        True, True, *op.pack(CASES[1]),
+        True, True, op.pack(CASES[1]),
     )  # fmt: skip
-    torch.library.opcheck(
-        torch.ops.ranvier.leaky_scan_backward.default, args, test_utils=("test_schema", "test_faketensor")
-    )
+    assert set(
+        torch.library.opcheck(
+            torch.ops.ranvier.leaky_scan_backward.default, args, test_utils=("test_schema", "test_faketensor")
+        ).values()
+    ) == {"SUCCESS"}
 
 
 def test_vmap_and_per_sample_gradients() -> None:

@@ -42,7 +42,7 @@ def leaky_scan(
     step = tuple(x.shape[1:])
     columns = [_per_column(t, step, name) for t, name in ((v, "v"), (decay, "decay"), (threshold, "threshold"))]
     training = torch.is_grad_enabled() and (x.requires_grad or v.requires_grad or decay.requires_grad)
-    spikes, v_last, _ = torch.ops.ranvier.leaky_scan(x, *columns, keep_state, training, *pack(dynamics))
+    spikes, v_last, _ = torch.ops.ranvier.leaky_scan(x, *columns, keep_state, training, pack(dynamics))
     return spikes, v_last if keep_state else None
 
 
@@ -71,7 +71,7 @@ def leaky_scan_packed(
     training = torch.is_grad_enabled() and (x.requires_grad or v.requires_grad or decay.requires_grad)
     kept = borders * x[0].numel() if training else 0
     spikes, v_last, _ = torch.ops.ranvier.leaky_scan_packed(
-        x, *columns, counts, batch, kept, keep_state, *pack(dynamics)
+        x, *columns, counts, batch, kept, keep_state, pack(dynamics)
     )
     return spikes, v_last if keep_state else None
 

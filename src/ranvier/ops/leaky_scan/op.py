@@ -7,6 +7,8 @@ Everything else is recomputed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,33 +18,33 @@ from ranvier.ops.layout import Layout, in_strides, work_dtype
 from ranvier.ops.leaky_scan.chunks import chunk_borders
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
 from ranvier.ops.memory import empty_like
-from ranvier.surrogates import Atan, Rectangle, Sigmoid, StraightThrough, Surrogate, Triangle
+from ranvier.surrogates import Atan, Rectangle, Sigmoid, StraightThrough, Triangle
 
-OPTIONS = (
-    "bool decay_input, bool soft_reset, float v_reset, bool detach_reset, int surrogate, float slope, int levels, "
-    "float input_scale, float output_scale, bool half_even"
-)
-Options = tuple[bool, bool, float, bool, int, float, int, float, float, bool]
+OPTIONS = "float[] options"  # one argument: PyTorch's binding of an op costs time by the square of their number
 
 
-def pack(d: LeakyDynamics) -> Options:
+def pack(d: LeakyDynamics) -> list[float]:
     """The options as plain numbers, the form in which they cross the dispatcher."""
     code = d.surrogate.code
     assert code is not None
-    return (
+    return [
         d.decay_input, d.soft_reset, d.v_reset, d.detach_reset, code, d.surrogate.slope, d.levels, d.input_scale,
         d.output_scale, d.half_even,
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
-def _surrogate(code: int, slope: float) -> Surrogate:
-    return (Sigmoid, Atan, Triangle, Rectangle)[code](slope) if code < 4 else StraightThrough()
-
-
-def unpack(options: Options) -> LeakyDynamics:
+def unpack(options: Sequence[float]) -> LeakyDynamics:
     """Inverse of `pack`."""
+    return _unpacked(tuple(options))
+
+
+@lru_cache(maxsize=256)
+def _unpacked(options: tuple[float, ...]) -> LeakyDynamics:
     decay_input, soft, v_reset, detach, code, slope, levels, a, b, half_even = options
-    return LeakyDynamics(decay_input, soft, v_reset, detach, _surrogate(code, slope), levels, a, b, half_even)
+    surrogate = (Sigmoid, Atan, Triangle, Rectangle)[int(code)](slope) if code < 4 else StraightThrough()
+    return LeakyDynamics(
+        bool(decay_input), bool(soft), v_reset, bool(detach), surrogate, int(levels), a, b, bool(half_even)
+    )
 
 
 def _vector(t: Tensor, dtype: torch.dtype) -> Tensor:
@@ -68,7 +70,7 @@ def _empty_borders(x: Tensor, training: bool) -> Tensor:
 
 
 def _forward(
-    x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, keep_state: bool, training: bool, options: Options,
+    x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, keep_state: bool, training: bool, options: Sequence[float],
     kernels: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     lay = Layout(x)
@@ -92,7 +94,7 @@ def _forward(
 
 def _backward(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, borders: Tensor, grad_spikes: Tensor,
-    grad_v: Tensor | None, want_v0: bool, want_decay: bool, options: Options, kernels: Any,
+    grad_v: Tensor | None, want_v0: bool, want_decay: bool, options: Sequence[float], kernels: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     lay = Layout(x)
     if x.numel() == 0:
@@ -122,7 +124,7 @@ torch.library.define(
 
 @torch.library.impl("ranvier::leaky_scan", ("cpu", "cuda"))
 def leaky_scan_impl(
-    x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, keep_state: bool, training: bool, *options: Any
+    x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, keep_state: bool, training: bool, options: list[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _forward(x, v0, decay, threshold, keep_state, training, options, _kernels(x))
 
@@ -130,7 +132,7 @@ def leaky_scan_impl(
 @torch.library.impl("ranvier::leaky_scan_backward", ("cpu", "cuda"))
 def leaky_scan_backward_impl(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, borders: Tensor, grad_spikes: Tensor,
-    grad_v: Tensor | None, want_v0: bool, want_decay: bool, *options: Any,
+    grad_v: Tensor | None, want_v0: bool, want_decay: bool, options: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     return _backward(
         x, v0, decay, threshold, borders, grad_spikes, grad_v, want_v0, want_decay, options, _kernels(x)
@@ -139,7 +141,7 @@ def leaky_scan_backward_impl(
 
 @torch.library.register_fake("ranvier::leaky_scan")
 def _(
-    x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, keep_state: bool, training: bool, *options: Any
+    x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, keep_state: bool, training: bool, options: list[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
     lay = Layout(x)
     v_last = lay.new_states(1)[0] if keep_state else x.new_empty(0, dtype=lay.dtype)
@@ -149,7 +151,7 @@ def _(
 @torch.library.register_fake("ranvier::leaky_scan_backward")
 def _(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, borders: Tensor, grad_spikes: Tensor,
-    grad_v: Tensor | None, want_v0: bool, want_decay: bool, *options: Any,
+    grad_v: Tensor | None, want_v0: bool, want_decay: bool, options: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     lay = Layout(x)
     columns, dtype = x[0].numel(), lay.dtype
@@ -164,13 +166,13 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(*inputs[:4], output[2])
-    ctx.keep_state, ctx.options, ctx.strides = inputs[4], inputs[6:], inputs[0].stride()
+    ctx.keep_state, ctx.options, ctx.strides = inputs[4], inputs[6], inputs[0].stride()
 
 
 def _autograd(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
     x, v0, decay, threshold, borders = ctx.saved_tensors
     x = in_strides(x, ctx.strides)
-    none = (None,) * (2 + len(ctx.options))
+    none = (None,) * 3
     grad_v = grad_v if ctx.keep_state else None
     if grad_spikes is None and grad_v is None:
         return (None, None, None, None, *none)
@@ -178,7 +180,7 @@ def _autograd(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None, _: Te
         grad_spikes = torch.zeros_like(x)
     want_v0, want_decay = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
     gx, gv0, gk = torch.ops.ranvier.leaky_scan_backward(
-        x, v0, decay, threshold, borders, grad_spikes, grad_v, want_v0, want_decay, *ctx.options
+        x, v0, decay, threshold, borders, grad_spikes, grad_v, want_v0, want_decay, ctx.options
     )
     return (
         gx if ctx.needs_input_grad[0] else None,

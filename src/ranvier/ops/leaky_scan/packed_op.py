@@ -37,7 +37,7 @@ def _flat(t: Tensor, dtype: torch.dtype) -> Tensor:
 @torch.library.impl("ranvier::leaky_scan_packed", "cpu")
 def _forward(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, counts: Tensor, batch: int, kept: int, keep_state: bool,
-    *options: Any,
+    options: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dtype, x = work_dtype(x), x.contiguous()
     spikes = empty_like(x)
@@ -57,7 +57,7 @@ def _forward(
 @torch.library.impl("ranvier::leaky_scan_packed_backward", "cpu")
 def _backward(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, counts: Tensor, batch: int, borders: Tensor,
-    grad_spikes: Tensor, grad_v: Tensor | None, want_v0: bool, want_decay: bool, *options: Any,
+    grad_spikes: Tensor, grad_v: Tensor | None, want_v0: bool, want_decay: bool, options: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dtype, columns = work_dtype(x), batch * math.prod(x.shape[1:])
     if x.numel() == 0:
@@ -73,7 +73,7 @@ def _backward(
 @torch.library.register_fake("ranvier::leaky_scan_packed")
 def _(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, counts: Tensor, batch: int, kept: int, keep_state: bool,
-    *options: Any,
+    options: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dtype = work_dtype(x)
     last = (batch, *x.shape[1:]) if keep_state else (0,)
@@ -84,7 +84,7 @@ def _(
 @torch.library.register_fake("ranvier::leaky_scan_packed_backward")
 def _(
     x: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, counts: Tensor, batch: int, borders: Tensor,
-    grad_spikes: Tensor, grad_v: Tensor | None, want_v0: bool, want_decay: bool, *options: Any,
+    grad_spikes: Tensor, grad_v: Tensor | None, want_v0: bool, want_decay: bool, options: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     columns, dtype = batch * math.prod(x.shape[1:]), work_dtype(x)
     gx = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -95,12 +95,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(*inputs[:5], output[2])
-    ctx.batch, ctx.keep_state, ctx.options = inputs[5], inputs[7], inputs[8:]
+    ctx.batch, ctx.keep_state, ctx.options = inputs[5], inputs[7], inputs[8]
 
 
 def _autograd(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
     x, v0, decay, threshold, counts, borders = ctx.saved_tensors
-    none = (None,) * (4 + len(ctx.options))
+    none = (None,) * 5
     grad_v = grad_v if ctx.keep_state else None
     if grad_spikes is None and grad_v is None:
         return (None, None, None, None, *none)
@@ -108,7 +108,7 @@ def _autograd(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None, _: Te
         grad_spikes = torch.zeros_like(x)
     want_v0, want_decay = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
     gx, gv0, gk = torch.ops.ranvier.leaky_scan_packed_backward(
-        x, v0, decay, threshold, counts, ctx.batch, borders, grad_spikes, grad_v, want_v0, want_decay, *ctx.options
+        x, v0, decay, threshold, counts, ctx.batch, borders, grad_spikes, grad_v, want_v0, want_decay, ctx.options
     )
     return (
         gx if ctx.needs_input_grad[0] else None,
