@@ -46,6 +46,7 @@ class Layout:
     def __init__(self, x: Tensor, batch: int | None = None) -> None:
         self.x, self.order = x, _order(x) if batch is None else tuple(range(x.dim()))
         self.back = _back(self.order)
+        self.plain = self.back == tuple(range(x.dim()))
         self.dtype = work_dtype(x)
         self.step_shape = tuple(x.shape[1:]) if batch is None else (batch, *x.shape[1:])
         self.step = tuple(d - 1 for d in self.order[1:]) if batch is None else self.order
@@ -53,6 +54,8 @@ class Layout:
 
     def sequence(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         """`[T, M]`."""
+        if self.plain and t.dtype == dtype and t.is_contiguous():  # in small calls, every view costs as much as a step
+            return t.detach().view(t.shape[0], -1)
         return t.detach().to(dtype).permute(self.order).contiguous().view(t.shape[0], -1)
 
     def column(self, t: Tensor) -> Tensor:
