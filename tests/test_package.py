@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -67,12 +68,14 @@ def test_import_is_light() -> None:
 def test_a_room_imports_without_the_optional_packages(room: str) -> None:
     """What is an extra stays an extra: a room loads where only torch, numpy, numba and safetensors are installed."""
     blocked = [m for m in HEAVY if m not in ("numba", "scipy", "triton._C", "pydantic", "yaml")]
-    python(
+    exported = python(
         "import sys\n"
         "import torch, numpy\n"
         f"for name in {blocked!r}: sys.modules.setdefault(name, None)\n"
-        f"import ranvier.{room}"
+        f"import ranvier.{room}\n"
+        f"print(*ranvier.{room}.__all__)"
     )
+    assert exported.split() == importlib.import_module(f"ranvier.{room}").__all__
 
 
 def test_neurons_and_models_import_without_the_compiler() -> None:

@@ -65,11 +65,15 @@ def test_transform_is_chosen_where_it_is_cheaper() -> None:
 def test_transform_compiles_and_checks() -> None:
     x = torch.randn(9, 2, 3, dtype=torch.float64, requires_grad=True)
     kernel = torch.randn(4, 5, 3, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(torch.ops.ranvier.delay_transform, (x, kernel, 0, 4))
-    torch.library.opcheck(torch.ops.ranvier.delay_taps, (x, kernel, 2))
+    assert set(torch.library.opcheck(torch.ops.ranvier.delay_transform, (x, kernel, 0, 4)).values()) == {"SUCCESS"}
+    assert set(torch.library.opcheck(torch.ops.ranvier.delay_taps, (x, kernel, 2)).values()) == {"SUCCESS"}
     weight = torch.randn(2, 3, 1, dtype=torch.float64, requires_grad=True)
     delay = torch.rand(2, 3, 1, dtype=torch.float64).mul(4).requires_grad_()
-    torch.library.opcheck(torch.ops.ranvier.delay_bumps, (weight, delay, torch.tensor(1.0).double(), 5, True))
+    assert set(
+        torch.library.opcheck(
+            torch.ops.ranvier.delay_bumps, (weight, delay, torch.tensor(1.0).double(), 5, True)
+        ).values()
+    ) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])

@@ -294,12 +294,14 @@ def test_events_one_by_one_give_the_same() -> None:
 
 def test_traced_and_compiled_shapes() -> None:
     kmap = kernel_map(random_voxels(50, 5), 3)
-    torch.library.opcheck(
+    x, weight = torch.randn(50, 3, requires_grad=True), torch.randn(27, 3, 4, requires_grad=True)
+    sparse_conv(x, weight, kmap)  # registers
+    checked = torch.library.opcheck(
         torch.ops.ranvier.sparse_conv.default,
-        (torch.randn(50, 3, requires_grad=True), torch.randn(27, 3, 4, requires_grad=True), kmap.in_idx, kmap.out_idx,
-         kmap.ptr, kmap.n_out, kmap.identity),
+        (x, weight, kmap.in_idx, kmap.out_idx, kmap.ptr, kmap.n_out, kmap.identity),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
-    )  # fmt: skip
+    )
+    assert set(checked.values()) == {"SUCCESS"}
 
 
 def test_shapes_are_checked() -> None:

@@ -281,8 +281,13 @@ def test_without_a_folder_to_write_kernels_still_work(tmp_path: Path) -> None:
     blocked.write_text("")
     code = (
         "import torch; from tests.ops.step_scan_neurons import OwnLIF; from ranvier.ops.step_scan import explain\n"
-        "n, x = OwnLIF(), torch.ones(3, 1, 2); assert explain(n, x) == 'fused'\n"
-        "with torch.no_grad(): assert torch.equal(n(x), n.loop(x, n.initial_state(x[0]), False)[0])"
+        "n, x = OwnLIF(), torch.ones(3, 1, 2)\n"
+        "with torch.no_grad(): equal = torch.equal(n(x), n.loop(x, n.initial_state(x[0]), False)[0])\n"
+        "print(explain(n, x), equal)"
     )
     env = os.environ | {"RANVIER_CACHE": str(blocked), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=env, cwd=Path(__file__).parents[2])
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert (said.returncode, said.stdout.split()) == (0, ["fused", "True"]), said.stderr
+    assert blocked.read_text() == ""

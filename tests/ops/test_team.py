@@ -32,7 +32,13 @@ def test_every_call_is_made_once(size: int) -> None:
 @pytest.mark.usefixtures("either_way")
 def test_calls_are_made_at_once() -> None:
     meeting = threading.Barrier(2, timeout=30)
-    run_together([meeting.wait, meeting.wait])
+    met: list[int] = []
+
+    def call() -> None:
+        met.append(meeting.wait())  # ends in an error unless both are there at once
+
+    run_together([call, call])
+    assert sorted(met) == [0, 1]
 
 
 @pytest.mark.usefixtures("either_way")

@@ -178,9 +178,10 @@ def test_operator_registration() -> None:
     inputs = problem(40, 2, 3)
     state = empty_state(inputs[2][0])
     wkv(*inputs)  # registers
-    torch.library.opcheck(torch.ops.ranvier.wkv.default, (*inputs, *state, True), test_utils=(
+    checked = torch.library.opcheck(torch.ops.ranvier.wkv.default, (*inputs, *state, True), test_utils=(
         "test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static",
     ))  # fmt: skip
+    assert set(checked.values()) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize("steps", [1, 33, 64, 70])
