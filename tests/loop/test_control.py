@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy.linalg import solve_discrete_are
 
-from ranvier.errors import ShapeError
+from ranvier.errors import ArgumentError, ShapeError
 from ranvier.loop import EventControl, GapFollow, LTIPlant, SpectralKoopman, lqr
+from ranvier.loop.control.actor_critic import Tuning, fine_tune, squashed
 from ranvier.loop.control.balance import balance, drives
 from ranvier.loop.control.koopman import fit_koopman, spectral_start
 from ranvier.loop.control.lqr import RiccatiError
@@ -165,3 +166,37 @@ def test_a_spiking_controller_learns_from_the_teacher_and_its_work_is_booked() -
     )  # fmt: skip
     report = loop.run(2)
     assert report.energy()["network"] > 0 and report.episodes[0].path_length > 1.0
+
+
+def test_the_log_probability_of_a_squashed_control() -> None:
+    mean, log_std = torch.tensor([[0.3]]).double(), torch.tensor([-0.7]).double()
+    grid = torch.linspace(-9, 9, 200_001).double()[:, None]
+    a, log_probability = squashed(mean, log_std, grid)
+    exact = torch.distributions.TransformedDistribution(
+        torch.distributions.Normal(mean[0], log_std.exp()), [torch.distributions.TanhTransform()]
+    )
+    inner = a[:, 0].abs() < 0.999
+    assert torch.allclose(log_probability[inner], exact.log_prob(a[inner])[:, 0], atol=1e-6)
+    assert torch.trapezoid(log_probability.exp(), a[:, 0]).item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_fine_tuning_is_the_same_for_the_same_seed() -> None:
+    found: list[torch.Tensor] = []
+    model = SpectralKoopman(2, 1, d=3, hidden=8)
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = SpectralKoopman(2, 1, d=3, hidden=8)
+        before = torch.cat([p.detach().flatten() for p in model.parameters()])
+        history = fine_tune(
+            model, EventControl("pendulum", 4, camera=None), 100, tuning=Tuning(batch=16, warm=1), seed=3
+        )
+        assert len(history) == 1 and history[0] < 0 and bool((model.mu < 0).all())
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        assert bool(torch.isfinite(found[-1]).all()) and not torch.equal(found[-1], before)
+    assert torch.equal(*found)
+    with pytest.raises(ArgumentError, match="camera=None"):
+        fine_tune(model, EventControl("pendulum", 2), 1)
+    with pytest.raises(ArgumentError, match="steps"):
+        fine_tune(model, EventControl("pendulum", 2, camera=None), 0)
+    with pytest.raises(ArgumentError, match="discount"):
+        Tuning(discount=1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ranvier.claims import Arm, Bound, Claim, Metric, Order, Outcome, Ratio, Scale, Trial, bars
 from ranvier.claims.figure import Figure
 from ranvier.claims.table import Table
@@ -12,6 +14,7 @@ def run(trial: Trial) -> Outcome:
     import torch
 
     from ranvier.loop import EventControl, SpectralKoopman
+    from ranvier.loop.control.actor_critic import fine_tune
     from ranvier.loop.control.balance import balance, drives
     from ranvier.loop.control.koopman import fit_koopman
 
@@ -22,8 +25,12 @@ def run(trial: Trial) -> Outcome:
     states, controls = drives(env, s["drives"], seed=trial.seed)
     model = SpectralKoopman(2, 1, stable=a["stable"])
     fit_koopman(model, states, controls, steps=s["steps"], seed=trial.seed)
+    how: dict[str, Any] = {}
+    if a["tuned"]:
+        fine_tune(model, EventControl("pendulum", 32, camera=None), s["tuning"], seed=trial.seed)
+        how = {"learned": True, "unroll": 10}
     start = torch.stack([torch.linspace(-0.3, 0.3, s["trials"]), torch.zeros(s["trials"])], 1)
-    found = balance(env, model, start, s["ticks"], pulse=1.0, delta=a["delta"])
+    found = balance(env, model, start, s["ticks"], pulse=1.0, delta=a["delta"], **how)
     return Outcome(
         {
             "upright": float(found.upright.double().mean()), "cost": float(found.cost.mean()),
@@ -43,17 +50,18 @@ CLAIM = Claim(
     title="A diagonal Koopman model balances a pendulum and needs few looks",
     system="sensing to action",
     paper="Kumawat, Chakraborty and Mukhopadhyay (2024), RoboKoop, CoRL, abstract; Trivedi et al. (2025), DATE",
-    statement="A latent with diagonal, stable complex dynamics and a linear-quadratic regulator controls "
-    "well and stays "
-    "robust under disturbances, at O(d) work a step.",
+    statement="A latent with diagonal, stable complex dynamics and a linear-quadratic regulator, trained on the task "
+    "by soft actor-critic, controls well and stays robust under disturbances, at O(d) work a step.",
     question="From ±0.3 rad with torque pulses every second: do all of 100 trials stay upright, with the published "
     "constraint (every mode decays) and without it, and can two thirds of the looks be saved?",
     data="simulated on purpose: the pendulum of Gymnasium at 1 kHz, control every 20 ms, states measured",
     arms=(
-        Arm("decaying", "μ = −softplus(·), as published", {"stable": True, "delta": 0.0}),
-        Arm("growing", "μ free up to 8 / s", {"stable": False, "delta": 0.0}),
+        Arm("decaying", "μ = −softplus(·), fine-tuned by soft actor-critic, as published",
+            {"stable": True, "tuned": True, "delta": 0.0}),
+        Arm("decaying, not tuned", "the regulator of the fitted model", {"stable": True, "tuned": False, "delta": 0.0}),
+        Arm("growing", "μ free up to 8 / s, not tuned", {"stable": False, "tuned": False, "delta": 0.0}),
         Arm("growing, send on delta", "a window is processed only where the prediction is off by 0.02",
-            {"stable": False, "delta": 0.02}),
+            {"stable": False, "tuned": False, "delta": 0.02}),
     ),
     metrics=(
         Metric("upright", "Trials that stay upright", digits=3),
@@ -67,14 +75,18 @@ CLAIM = Claim(
         Bound("upright", "growing, send on delta", at_least=1.0, exact=True),
         Ratio("windows", "growing", "growing, send on delta", at_least=3.0),
         Ratio("cost", "growing, send on delta", "growing", at_most=1.10),
-        Order("upright", ("decaying", "growing"), essential=False),
+        Order("upright", ("decaying, not tuned", "growing"), essential=False),
+        Order("upright", ("decaying, not tuned", "decaying"), essential=False),
     ),
     scales={
-        "quick": Scale((0, 1, 2), 2, {"trials": 100, "drives": 128, "steps": 200, "ticks": 250}),
-        "full": Scale((0, 1, 2, 3, 4), 10, {"trials": 100, "drives": 512, "steps": 2000, "ticks": 1000}),
+        "quick": Scale((0, 1, 2), 4, {"trials": 100, "drives": 128, "steps": 200, "tuning": 1000, "ticks": 250}),
+        "full": Scale(
+            (0, 1, 2, 3, 4), 20, {"trials": 100, "drives": 512, "steps": 2000, "tuning": 3000, "ticks": 1000}
+        ),
     },
     run=run,
     figures=figures,
     comment="An upright pendulum has a growing mode (√15 / s). Modes that must decay cannot represent it, so the "
-    "regulator is designed for another plant.",
+    "regulator of the fitted model is designed for another plant; with that arm alone this claim was partly "
+    "reproduced. Training the regulator on the task, as the paper does, was added afterwards; the rules are the same.",
 )  # fmt: skip

@@ -35,6 +35,7 @@ def balance(
     env: EventControl, model: SpectralKoopman, start: Tensor, ticks: int = 250, *, limit: float = 1.0,
     pulse: float = 0.0, pulse_every: int = 50, encoder: EventEncoder | None = None,
     coarse: CoarseEstimate | None = None, delta: float = 0.0, control_cost: float = 0.1,
+    learned: bool = False, unroll: int | None = None,
 ) -> Balanced:  # fmt: skip
     """Run trials from the states `start` `[N, n]`.
 
@@ -44,10 +45,11 @@ def balance(
         coarse, delta: send-on-delta: a window goes through the encoder only if the coarse estimate, in the latent,
             differs from the prediction by more than `delta`, relative to the latent's size at one unit of state;
             otherwise the prediction stands.
+        learned, unroll: of `SpectralKoopman.regulator`; after `fine_tune` the learned cost, and its unroll.
     """
     if delta < 0 or (delta > 0 and encoder is not None and coarse is None):
         raise ArgumentError("delta must be >= 0, and send-on-delta needs the coarse estimate")
-    gain = model.regulator(control_cost=control_cost).float()
+    gain = model.regulator(control_cost=control_cost, learned=learned, unroll=unroll).float()
     state = env.reset(start)
     n, angle_at = len(start), 0 if env.task == "pendulum" else 2
     unit = float(model.encode(torch.eye(start.shape[1])).norm(dim=1).mean())

@@ -92,6 +92,8 @@ class SpectralKoopman(nn.Module):
         cost = torch.eye(len(C), dtype=torch.float64) if state_cost is None else state_cost.double()
         Q = torch.diag(F.softplus(self.weight.double())) if learned else C.T @ cost @ C + 1e-9 * eye
         R = control_cost * torch.eye(B.shape[1], dtype=torch.float64)
+        if unroll is not None:  # finitely many steps have a solution whatever the controls reach
+            return lqr(A, B, Q, R, unroll=unroll)[0]
         # a real eigenvalue has a second, idle dimension in C; what no control can reach is left to itself
         U = _reachable(A, B)
         return lqr(U.T @ A @ U, U.T @ B, U.T @ Q @ U, R, unroll=unroll)[0] @ U.T
