@@ -82,6 +82,8 @@ class TransferSection(Section):
         sliding: power, switch or none; `power` is the exponent.
         temporal: learned, fixed (at `temporal_value`) or none; `temporal_init`, `temporal_bounds` and
             `temporal_entropy` as in `TemporalCoefficients`.
+        semantic: weight of the term that keeps recordings from images of other classes (`SemanticLoss`), with
+            `semantic_margin`, in the first `semantic_until` of all updates.
     """
 
     data: str | None = None
@@ -105,3 +107,6 @@ class TransferSection(Section):
     temporal_init: float = 1.0
     temporal_bounds: tuple[Probability, Probability] | None = None
     temporal_entropy: NonNegative = 0.0
+    semantic: NonNegative = 0.0
+    semantic_margin: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    semantic_until: Probability = 0.5

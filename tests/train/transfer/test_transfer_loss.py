@@ -11,7 +11,15 @@ from torch import Tensor
 
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.train import tet
-from ranvier.train.transfer import DomainAlignmentLoss, KnowledgeTransferLoss, TemporalCoefficients, TETLoss, cka
+from ranvier.train.transfer import (
+    DomainAlignmentLoss,
+    KnowledgeTransferLoss,
+    SemanticLoss,
+    TemporalCoefficients,
+    TETLoss,
+    cka,
+)
+from ranvier.train.transfer.semantic import strangers
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -114,9 +122,48 @@ def test_entropy_gives_an_optimum_between_the_ends() -> None:
     torch.testing.assert_close(coefficients().detach(), torch.sigmoid(gain / entropy), rtol=1e-4, atol=1e-6)
 
 
+def test_strangers_are_of_other_classes_drawn_evenly() -> None:
+    labels = torch.tensor([0, 0, 0, 0, 1, 2])
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([strangers(labels, generator) for _ in range(4000)])
+    assert bool((labels[drawn] != labels).all())
+    share = torch.stack([(drawn[:, 4] == i).double().mean() for i in range(6)])
+    # half of class 1's strangers are of class 2, whatever the sizes of the classes
+    torch.testing.assert_close(share, torch.tensor([1, 1, 1, 1, 0, 4]).double() / 8, atol=0.03, rtol=0)
+
+
+def test_semantic_term() -> None:
+    *_, z_s, z_e, y = outputs(B=12)
+    generator = torch.Generator().manual_seed(3)
+    found = SemanticLoss(0.0)(z_s, z_e, y, generator)
+    index = strangers(y, torch.Generator().manual_seed(3))
+    expected = torch.stack([cka(a[index], b, eps=1e-7).abs() for a, b in zip(z_s, z_e, strict=True)]).mean()
+    torch.testing.assert_close(found, expected)
+    assert float(SemanticLoss(0.99)(z_s, z_e, y)) == 0  # within the margin
+    assert float(SemanticLoss(0.0)(z_s, z_e, torch.zeros_like(y))) == 0  # there are no other classes
+
+
+def test_the_semantic_term_counts_while_it_is_on() -> None:
+    o_s, o_e, z_s, z_e, y = outputs()
+    z_e.requires_grad_()
+    plain = KnowledgeTransferLoss()(o_s, o_e, z_s, z_e, y)
+    loss = KnowledgeTransferLoss(semantic=SemanticLoss(0.0), semantic_coefficient=0.5)
+    terms = loss(o_s, o_e, z_s, z_e, y)
+    assert float(terms.semantic.detach()) > 0
+    torch.testing.assert_close(terms.total, plain.total + 0.5 * terms.semantic)
+    terms.total.backward()
+    assert z_e.grad is not None and bool(z_e.grad.abs().sum() > 0)
+    loss.keeps_apart = False
+    torch.testing.assert_close(loss(o_s, o_e, z_s, z_e, y).total, plain.total)
+
+
 @pytest.mark.parametrize(
     ("call", "say"),
     [
+        (lambda: SemanticLoss(1.0), "margin"),
+        (lambda: SemanticLoss()(draw(3, 4, 2), draw(3, 4, 2), torch.arange(3)), "labels"),
+        (lambda: strangers(torch.zeros(3).long()), "one class"),
+        (lambda: KnowledgeTransferLoss(semantic_coefficient=-1.0), "semantic_coefficient"),
         (lambda: DomainAlignmentLoss()(draw(3, 4, 2), draw(2, 4, 2)), "same steps T: .* 3, .* 2"),
         (lambda: DomainAlignmentLoss()(draw(3, 4, 2), draw(3, 5, 2)), "same samples B"),
         (lambda: DomainAlignmentLoss()(draw(3, 1, 2), draw(3, 1, 2)), "batch of one"),

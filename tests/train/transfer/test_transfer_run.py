@@ -72,6 +72,7 @@ def test_resumed_run_is_the_same_to_the_bit(
         {"transfer": {"heads": "shared", "debiased": True, "temporal_bounds": [0.05, 0.95], "temporal_entropy": 0.1}},
         {"transfer": {"temporal": "none", "tap": "blocks.0.neuron", "what": "membrane", "distance": "mmd"},
          "train": {"loss": "cross_entropy"}},
+        {"transfer": {"semantic": 0.3, "semantic_margin": 0.0, "semantic_until": 1.0}},
         {"data": {"balanced": True, "fold": [1, 4]}, "transfer": {"share": 0.5, "channel": "grey", "kernel": "rbf"}},
     ],
 )  # fmt: skip
@@ -81,6 +82,7 @@ def test_variants_run(transfer_recipe: Make, tmp_path: Path, changes: dict[str, 
     entry = epochs_of(tmp_path)[-1]
     if changes["transfer"].get("temporal") == "fixed":
         assert entry["temporal"] == [0.0] * 4
+    assert (entry.get("semantic_loss", 0.0) > 0) == ("semantic" in changes["transfer"])
     assert ("temporal" in entry) == (changes["transfer"].get("temporal") != "none")
 
 

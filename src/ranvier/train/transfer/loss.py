@@ -11,6 +11,7 @@ from ranvier.errors import ArgumentError, ShapeError
 from ranvier.train.loss import cross_entropy, tet
 from ranvier.train.transfer.alignment import DomainAlignmentLoss, weighted_mean
 from ranvier.train.transfer.coefficients import TemporalCoefficients
+from ranvier.train.transfer.semantic import SemanticLoss
 
 Classifier = Literal["tet", "cross_entropy"]
 
@@ -49,13 +50,15 @@ class TETLoss(nn.Module):
 
 
 class TransferTerms(NamedTuple):
-    """The parts of the loss; `total = static + event + coefficient · alignment + penalty`."""
+    """The parts of the loss; `total = static + event + coefficient · alignment + penalty`, and
+    `semantic_coefficient · semantic`."""
 
     total: Tensor
     static: Tensor
     event: Tensor
     alignment: Tensor
     penalty: Tensor
+    semantic: Tensor
 
 
 class KnowledgeTransferLoss(nn.Module):
@@ -67,6 +70,8 @@ class KnowledgeTransferLoss(nn.Module):
         coefficient: λ_d.
         classifier: a `TETLoss`, or "cross_entropy" for that of the logits' mean over time.
         label_smoothing: of "cross_entropy".
+        semantic, semantic_coefficient: the term that keeps classes apart, and its weight; 0 leaves it out, as published
+            last. It counts while the attribute `keeps_apart` is set.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class KnowledgeTransferLoss(nn.Module):
         coefficient: float = 0.5,
         classifier: TETLoss | Literal["cross_entropy"] | None = None,
         label_smoothing: float = 0.0,
+        semantic: SemanticLoss | None = None,
+        semantic_coefficient: float = 0.0,
     ) -> None:
         super().__init__()
         if classifier == "cross_entropy" and coefficients is not None:
@@ -85,6 +92,10 @@ class KnowledgeTransferLoss(nn.Module):
         self.alignment, self.coefficients, self.coefficient = alignment, coefficients, float(coefficient)
         self.classifier = None if classifier == "cross_entropy" else classifier or TETLoss()
         self.label_smoothing = label_smoothing
+        if not semantic_coefficient >= 0:
+            raise ArgumentError(f"semantic_coefficient must be at least 0, got {semantic_coefficient!r}")
+        self.semantic = semantic or (SemanticLoss() if semantic_coefficient else None)
+        self.semantic_coefficient, self.keeps_apart = float(semantic_coefficient), True
 
     def forward(
         self,
@@ -113,4 +124,8 @@ class KnowledgeTransferLoss(nn.Module):
         if self.alignment is not None and self.coefficient:
             aligned = self.alignment(static_features, event_features, sigma)
         penalty = zero if self.coefficients is None else self.coefficients.penalty()
-        return TransferTerms(static + event + self.coefficient * aligned + penalty, static, event, aligned, penalty)
+        total, apart = static + event + self.coefficient * aligned + penalty, zero
+        if self.semantic is not None and self.semantic_coefficient and self.keeps_apart:
+            apart = self.semantic(static_features, event_features, labels)
+            total = total + self.semantic_coefficient * apart
+        return TransferTerms(total, static, event, aligned, penalty, apart)

@@ -23,6 +23,7 @@ from ranvier.train.transfer.image import StaticToEvent
 from ranvier.train.transfer.loss import KnowledgeTransferLoss, TETLoss, TransferTerms
 from ranvier.train.transfer.network import DomainOutputs, TwoDomainNet
 from ranvier.train.transfer.pairs import NumberedSamples, PairedImages, keys_of
+from ranvier.train.transfer.semantic import SemanticLoss
 from ranvier.train.transfer.sliding import SlidingReplacement
 from ranvier.train.transfer.tap import Tap
 
@@ -71,6 +72,7 @@ class Transfer(PlainObjective):
         if self.sliding is None or self.sliding.total_steps != steps:
             self.sliding = SlidingReplacement(steps, self.section.power, self.section.sliding)
         self.step = step
+        self.criterion.keeps_apart = step < self.section.semantic_until * steps
 
     def loss(self, forward: Callable[..., Any], x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         assert self.sliding is not None
@@ -91,6 +93,8 @@ class Transfer(PlainObjective):
         if self.terms is not None:
             parts = self.terms
             found |= {"static_loss": parts.static, "event_loss": parts.event, "alignment_loss": parts.alignment}
+            if self.section.semantic:
+                found["semantic_loss"] = parts.semantic
         if self.coefficients is not None:
             found["temporal"] = self.coefficients()
         return {key: v.detach().tolist() if isinstance(v, Tensor) else v for key, v in found.items()}
@@ -110,7 +114,7 @@ def _check(recipe: Recipe, events: DataBundle) -> None:
     if train.loss not in ("tet", "cross_entropy"):
         raise ConfigError(f"train.loss: {train.loss!r} does not fit train.transfer; use tet or cross_entropy")
     least = 4 if train.transfer.debiased else 2
-    if train.transfer.coefficient and recipe.data.batch_size // train.devices < least:
+    if (train.transfer.coefficient or train.transfer.semantic) and recipe.data.batch_size // train.devices < least:
         raise ConfigError(
             f"data.batch_size: the alignment of train.transfer is not defined for a batch of "
             f"{recipe.data.batch_size // train.devices}; it needs at least {least} samples a process"
@@ -146,13 +150,17 @@ def _coefficients(section: TransferSection, T: int) -> TemporalCoefficients | No
 def _criterion(recipe: Recipe, coefficients: TemporalCoefficients | None) -> KnowledgeTransferLoss:
     train, section = recipe.train, recipe.train.transfer
     alignment = DomainAlignmentLoss(section.kernel, section.debiased, distance=section.distance)
+    apart: dict[str, Any] = {}
+    if section.semantic:
+        semantic = SemanticLoss(section.semantic_margin, section.kernel, section.debiased)
+        apart = {"semantic": semantic, "semantic_coefficient": section.semantic}
     if train.loss == "tet":
         classifier = TETLoss(train.tet_lambda, train.tet_target, train.label_smoothing)
-        return KnowledgeTransferLoss(alignment, coefficients, section.coefficient, classifier)
+        return KnowledgeTransferLoss(alignment, coefficients, section.coefficient, classifier, **apart)
     if coefficients is not None:
         raise ConfigError(
             "train.transfer.temporal: coefficients weigh the loss of every step; use train.loss=tet, or temporal=none"
         )
     return KnowledgeTransferLoss(
-        alignment, None, section.coefficient, "cross_entropy", label_smoothing=train.label_smoothing
+        alignment, None, section.coefficient, "cross_entropy", label_smoothing=train.label_smoothing, **apart
     )  # fmt: skip
