@@ -34,5 +34,5 @@ def read_manifest(out: Path) -> Manifest | None:
         return None
     try:
         return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a valid manifest ({' '.join(str(error).split())[:200]})") from error

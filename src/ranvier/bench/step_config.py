@@ -153,18 +153,27 @@ class _Keys:
                 value = float(value)
             except ValueError:
                 self.fail(key, f"expected a number, got {value!r}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self.fail(key, f"expected a number, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+            self.fail(key, f"expected a number, got {value!r:.60}")
         return value
 
-    def needed(self, key: str) -> Any:
-        if self.left.get(key) is None:
+    def integer(self, key: str, default: int | None = None) -> int:
+        if default is None and self.left.get(key) is None:
             self.fail(key, "is missing")
-        return self.take(key, None)
+        value = self.number(key, 0 if default is None else default)
+        if value != int(value):
+            self.fail(key, f"expected an integer, got {value!r}")
+        return int(value)
+
+    def numbers(self, key: str, default: list[float]) -> list[float]:
+        value = self.take(key, default)
+        if not isinstance(value, list) or not all(isinstance(v, int | float) and abs(v) < 1e300 for v in value):
+            self.fail(key, f"expected a list of numbers, got {value!r}")
+        return [float(v) for v in value]
 
     def choice(self, key: str, default: str, table: Mapping[str, Any]) -> Any:
         value = self.take(key, default)
-        if value not in table:
+        if not isinstance(value, str) or value not in table:
             self.fail(key, f"{value!r} has no equal here{nearest(str(value), table)}; known: {', '.join(table)}")
         return table[value]
 
@@ -186,13 +195,13 @@ def _model(keys: _Keys, notes: list[str]) -> tuple[_Model, dict[str, Any]]:
 
     model: _Model = keys.choice("model", str(keys.left.get("model")), MODELS)
     takes = signature(REGISTERED[model.name].builder).parameters
-    steps = int(keys.needed("step"))
-    args: dict[str, Any] = {"T": steps, "num_classes": int(keys.needed("num_classes"))}
-    args["in_channels"] = int(keys.number("in_channels", 3))
-    size = int(keys.number("event_size", keys.left.pop("img_size", 32)))
-    keys.take("img_size", None)
+    steps = keys.integer("step")
+    args: dict[str, Any] = {"T": steps, "num_classes": keys.integer("num_classes")}
+    args["in_channels"] = keys.integer("in_channels", 3)
+    size = keys.integer("img_size", 32)
+    size = keys.integer("event_size", size)
     args["img_size"] = size
-    if (patch := int(keys.number("patch_size", model.patch))) != model.patch:
+    if (patch := keys.integer("patch_size", model.patch)) != model.patch:
         keys.fail("patch_size", f"the stem of {model.name} makes patches of {model.patch}, got {patch}")
     sizes = {"embed_dim": "embed_dim", "depths": "depth", "num_heads": "num_heads", "mlp_ratio": "mlp_ratio",
              "attn_scale": "scale"}  # fmt: skip
@@ -202,7 +211,9 @@ def _model(keys: _Keys, notes: list[str]) -> tuple[_Model, dict[str, Any]]:
         elif theirs in model.without or ours not in takes:
             notes.append(f"{theirs}: {keys.take(theirs, None)} is not read: {model.name} has no such setting")
         else:
-            args[ours] = keys.number(theirs, 0)
+            args[ours] = keys.number(theirs, 0) if ours in ("mlp_ratio", "scale") else keys.integer(theirs)
+            if ours != "scale" and args[ours] <= 0:
+                keys.fail(theirs, f"expected a positive number, got {args[ours]!r}")
     if "embed_dim" in args and "num_heads" in args and args["embed_dim"] % args["num_heads"]:
         keys.fail("num_heads", f"must divide embed_dim {args['embed_dim']}, got {args['num_heads']}")
     if model.name.startswith("semm") and "embed_dim" in args:
@@ -242,10 +253,10 @@ def _neuron(keys: _Keys, steps: int, notes: list[str]) -> dict[str, Any]:
 
 
 def _encoder(keys: _Keys, channels: int) -> dict[str, Any] | None:
-    mean, std = keys.take("mean", None), keys.take("std", None)
-    if mean is None or std is None:
+    mean, std = keys.numbers("mean", []), keys.numbers("std", [])
+    if not mean or not std:
         return None
-    return {"type": "direct", "mean": list(mean)[:channels], "std": list(std)[:channels]}
+    return {"type": "direct", "mean": mean[:channels], "std": std[:channels]}
 
 
 def _data(keys: _Keys, notes: list[str]) -> dict[str, Any]:
@@ -256,11 +267,11 @@ def _data(keys: _Keys, notes: list[str]) -> dict[str, Any]:
         keys.fail("dataset", f"the data set {name!r} is not in this version of Ranvier")
     keys.take("sequence_length", None)
     validation: float | int = 5000 if name.startswith("cifar10") and name != "cifar10_dvs" else 0.1
-    if any(float(side) != 1 for key in ("scale", "ratio") for side in keys.take(key, [1.0, 1.0])):
+    if any(side != 1 for key in ("scale", "ratio") for side in keys.numbers(key, [1.0, 1.0])):
         keys.fail("scale", "random resized crops other than 1.0 to 1.0 have no equal here")
     return {
-        "name": name, "batch_size": int(keys.needed("batch_size")),
-        "eval_batch_size": int(keys.number("val_batch_size", 256)), "validation": validation,
+        "name": name, "batch_size": keys.integer("batch_size"),
+        "eval_batch_size": keys.integer("val_batch_size", 256), "validation": validation,
         "augment": _augment(keys, name, notes),
     }  # fmt: skip
 
@@ -283,7 +294,7 @@ def _augment(keys: _Keys, name: str, notes: list[str]) -> dict[str, Any]:
     keys.only("mixup_prob", 1.0, 1)
     keys.only("mixup_mode", "batch")
     keys.only("mixup_switch_prob", 0.5)
-    found["mix_off_epoch"] = int(keys.number("mixup_off_epoch", 0)) or None
+    found["mix_off_epoch"] = keys.integer("mixup_off_epoch", 0) or None
     return found
 
 
@@ -301,10 +312,10 @@ def _train(keys: _Keys) -> dict[str, Any]:
     keys.only("sched", "cosine")
     if keys.take("model-ema", False):
         keys.fail("model-ema", "a moving average is asked for; set train.ema in the recipe instead")
-    cooldown = keys.number("cooldown_epochs", 0)
+    cooldown = keys.integer("cooldown_epochs", 0)
     return {
         # timm trains the cool-down epochs after the others
-        "epochs": int(keys.needed("epochs")) + int(cooldown),
+        "epochs": keys.integer("epochs") + int(cooldown),
         "optimizer": keys.choice("opt", "adamw", {"adamw": "adamw", "lamb": "lamb"}),
         "lr": keys.number("lr", 5e-4),
         "min_lr": keys.number("min_lr", 1e-5),

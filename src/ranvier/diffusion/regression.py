@@ -181,14 +181,17 @@ class CascadePolynomialRegression:
             numbers = np.load(path, allow_pickle=False)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except ValueError as error:
+        except Exception as error:  # a broken header ends in whatever Python's own parser raises
             raise ConfigError(f"{path}: not a NumPy file of numbers ({error})") from error
         return cls.from_official(numbers)
 
     @classmethod
     def from_official(cls, numbers: Any) -> CascadePolynomialRegression:
         """From the published 36 numbers `[x ascending][f², f, 1][n², n, 1]`, fitted on NFE 5–20 and guidance 1.5–9."""
-        values = np.asarray(numbers, dtype=np.float64)
+        try:
+            values = np.asarray(numbers, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the published layout has 36 finite numbers ({error})") from error
         if values.size != 36 or not np.isfinite(values).all():
             raise ConfigError(f"the published layout has 36 finite numbers, got shape {values.shape}")
         regression = cls()

@@ -89,7 +89,7 @@ def _document(place: Path) -> dict[str, Any]:
         found = document["format"]
     except FileNotFoundError:
         raise CheckpointError(f"{place} is not the folder of a converted ANN: it holds no {DESCRIPTION}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{place / DESCRIPTION} cannot be read: {error}") from error
     if found != _FORMAT:
         raise CheckpointError(f"{place / DESCRIPTION} has format {found!r}, this version reads {_FORMAT}")

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +69,9 @@ class Log:
             text = arrays.pop("hashes").tobytes().decode("ascii")
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # broken archives and headers end in whatever Python's own parsers raise
             raise DataError(f"{path}: not a log of a loop ({error})") from error
         if not isinstance(head, dict) or head.get("format") != FORMAT or len(text) % 64:
             raise DataError(f"{path}: not a log of format {FORMAT}")
@@ -82,7 +83,9 @@ class Log:
         if not all(name in parts["frame"] for name in FIELDS) or "goal" not in parts["scene"]:
             raise DataError(f"{path}: frames are missing")
         hashes = [text[i : i + 64] for i in range(0, len(text), 64)]
-        return cls(parse_config(head["config"], str(path)), hashes, parts["frame"], parts["scene"], str(head["digest"]))
+        if not isinstance(config := head.get("config"), dict):
+            raise DataError(f"{path}: holds no configuration")
+        return cls(parse_config(config, str(path)), hashes, parts["frame"], parts["scene"], str(head.get("digest")))
 
 
 class Recorder:

@@ -107,7 +107,7 @@ def read_card(path: Path) -> WeightCard:
         return WeightCard(**fields)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: is damaged ({error})") from error
 
 

@@ -76,7 +76,7 @@ class CheckpointFolder:
             numbers = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
         except OSError as error:
             raise CheckpointError(f"checkpoint {folder}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"checkpoint {folder}: {NUMBERS} is damaged ({error})") from error
         if not isinstance(numbers, dict) or numbers.get("format") != FORMAT:
             raise CheckpointError(f"checkpoint {folder}: {NUMBERS} is not of format {FORMAT}")
@@ -90,7 +90,7 @@ class CheckpointFolder:
             pointer = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: cannot be read ({error})") from error
         if not isinstance(pointer, dict) or "latest" not in pointer:
             raise CheckpointError(f"{path}: does not name a checkpoint")

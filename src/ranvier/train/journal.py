@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from ranvier.extras import require
-from ranvier.train.files import explained
+from ranvier.train.files import RunError, explained
 
 EPOCH_PREFIX = "epoch"
 
@@ -69,7 +69,16 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The entries of a `metrics.jsonl`; a line that is still being written is left out."""
+    """The entries of a `metrics.jsonl` but a line that is still being written; `RunError` names one that is damaged."""
     with explained(f"read {path}"):
         lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    entries: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path}: line {number} is damaged ({error})") from error
+        if not isinstance(entry, dict):
+            raise RunError(f"{path}: line {number} is not an entry of a run")
+        entries.append(entry)
+    return entries

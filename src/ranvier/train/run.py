@@ -123,7 +123,7 @@ class RunFolder:
             return None
         except OSError as error:
             raise RunError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(f"{path} is damaged ({error}); remove it to evaluate the run again") from error
 
     def recipe(self) -> Recipe:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ranvier.data.events.aedat4 import check_lengths
 from ranvier.data.events.stream import EVENT_DTYPE, Events
 from ranvier.errors import DataError
 from ranvier.extras import require
@@ -32,6 +33,8 @@ def read_events(path: str | Path) -> tuple[Events, tuple[int, int]]:
         return _array(path)
     if path.suffix == ".aedat":
         return read_aedat3(path.read_bytes(), str(path)), (128, 128)
+    if path.suffix == ".aedat4":
+        check_lengths(path)
     faery = require("faery", extra="events")
     parts: list[Any] = []
     try:
@@ -54,6 +57,8 @@ def _array(path: Path) -> tuple[Events, tuple[int, int]]:
     try:
         loaded = np.load(path, allow_pickle=False)
         array = loaded[loaded.files[0]] if path.suffix == ".npz" else loaded
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of arrays")
     except Exception as error:  # a broken header ends in whatever Python's own parser raises
         raise DataError(f"{path}: is not a whole array of events: {error}") from error
     try:

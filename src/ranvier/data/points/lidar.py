@@ -119,7 +119,10 @@ def read_kitti_labels(
     rectify = np.eye(4)
     rectify[:3, :3] = calib["R0_rect"].reshape(3, 3)
     velo = np.vstack([calib["Tr_velo_to_cam"].reshape(3, 4), [0, 0, 0, 1]])
-    back = np.linalg.inv(rectify @ velo)
+    try:
+        back = np.linalg.inv(rectify @ velo)
+    except np.linalg.LinAlgError as error:
+        raise DataError(f"{calibration}: its matrices cannot be inverted") from error
     boxes: list[list[float]] = []
     kinds: list[int] = []
     for name, values in read_kitti_objects(labels):
@@ -146,7 +149,10 @@ def kitti_scans(root: str | Path, split: str = "training") -> list[Scan]:
     if not sweeps.is_dir():
         raise DataError(f"{sweeps}: there is no such folder; unpack KITTI's velodyne archive there")
     if named.is_file():
-        names = [line.strip() for line in named.read_text().splitlines() if line.strip()]
+        lines = _bytes(named).decode("ascii", errors="replace").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+        if bad := [name for name in names if not re.fullmatch(r"\w[\w.-]*", name)]:
+            raise DataError(f"{named}: {bad[0]!r:.60} is not the name of a frame")
     elif split in ("training", "testing"):
         names = sorted(path.stem for path in sweeps.glob("*.bin"))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +12,11 @@ from ranvier.data.archive import Archive
 from ranvier.data.bundle import DATASETS, DatasetEntry, Parts, first_existing, located
 from ranvier.data.events import Events
 from ranvier.data.events.folders import Binning, FileRecordings, kept_frames
+from ranvier.data.events.mat import read_mat
 from ranvier.data.images import EXTENSIONS
 from ranvier.data.squash import by_share, squashed
 from ranvier.data.statistics import channel_statistics
 from ranvier.errors import DataError
-from ranvier.extras import require
 
 CLASSES = (
     "aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices",
@@ -117,13 +116,12 @@ def load_cep_dvs(
 def _read(archive: Archive, names: list[str], number: int) -> Events:
     name = names[number]
     where = archive.where(name)
-    try:
-        table: Any = require("scipy.io", extra="data").loadmat(io.BytesIO(archive.read(name)))
-        arrays = {key: np.asarray(table[key]).reshape(-1).astype(np.int64) for key in ("x", "y", "ts", "p")}
-    except DataError:
-        raise
-    except Exception as error:  # the reader has no error type of its own
-        raise DataError(f"{where}: is not a MATLAB file with x, y, ts and p: {error}") from error
+    table = read_mat(archive.read(name), where)
+    if missing := [key for key in ("x", "y", "ts", "p") if key not in table]:
+        raise DataError(f"{where}: holds no numbers called {', '.join(missing)}")
+    if not all(np.isfinite(table[key]).all() and len(table[key]) == len(table["ts"]) for key in ("x", "y", "ts", "p")):
+        raise DataError(f"{where}: x, y, ts and p must be finite and equally many")
+    arrays = {key: table[key].astype(np.int64) for key in ("x", "y", "ts", "p")}
     order = np.argsort(arrays["ts"], kind="stable")
     x, y, t, p = (arrays[key][order] for key in ("x", "y", "ts", "p"))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ def _document(archive: Archive, name: str) -> dict[str, Any]:
         document = json.loads(archive.read(name))
         if not all(isinstance(document[key], list) for key in ("images", "annotations", "categories")):
             raise TypeError("images, annotations and categories must be lists")
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(c["id"], int) and isinstance(c["name"], str) for c in document["categories"]):
+            raise TypeError("a category has an id and a name")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{archive.where(name)}: is not a document of COCO annotations ({error!r})") from error
     return document
 
@@ -56,12 +59,14 @@ def _part(
     try:
         for note in document["annotations"]:
             x, y, w, h = (float(v) for v in note["bbox"])
+            if not all(map(math.isfinite, (x, y, w, h))):
+                raise ValueError(f"the box {note['bbox']!r:.60}")
             if w > 0 and h > 0:
                 kind = rank[note["category_id"]]
                 rows.setdefault(note["image_id"], []).append(([x, y, x + w, y + h], kind, int(note.get("iscrowd", 0))))
         images = sorted(document["images"], key=lambda image: image["id"])
         kept = [(f"{folder}/{image['file_name']}", rows.get(image["id"], [])) for image in images]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{where}: lack a key, or name an unknown category ({error!r})") from error
     kept = [(name, own) for name, own in kept if empty or any(not crowd for _, _, crowd in own)]
     missing = next((name for name, _ in kept if name not in archive.members), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -255,8 +254,8 @@ def _gestures(archive: Archive, names: Sequence[str], classes: int) -> Iterator[
         listing = name.removesuffix(".aedat") + "_labels.csv"
         if listing not in archive.members:
             raise DataError(f"{archive.where(name)}: its labels {listing} are not there")
-        table = csv.DictReader(io.StringIO(archive.read(listing).decode("ascii", errors="replace")))
-        for row in table:
+        text = archive.read(listing).decode("ascii", errors="replace")
+        for row in csv.DictReader(text.splitlines()):
             try:
                 label, start, stop = int(row["class"]), int(row["startTime_usec"]), int(row["endTime_usec"])
             except (KeyError, TypeError, ValueError) as error:

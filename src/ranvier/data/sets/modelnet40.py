@@ -148,7 +148,7 @@ def _hdf5(archive: Archive, points: int, channels: int, sampling: str) -> tuple[
                     data = np.asarray(file["data"][:], np.float32)
                     normal = np.asarray(file["normal"][:], np.float32) if channels == 6 else data[..., :0]
                     label = np.asarray(file["label"][:], np.int64).reshape(-1)
-            except (OSError, KeyError, ValueError, RuntimeError) as error:
+            except Exception as error:  # h5py raises many types on damaged files
                 raise DataError(f"{where}: is not a whole ModelNet HDF5 file: {error}") from error
             if data.ndim != 3 or len(label) != len(data) or (channels == 6 and normal.shape != data.shape):
                 raise DataError(f"{where}: data {data.shape}, normal {normal.shape} and label {label.shape} do not fit")

@@ -121,7 +121,7 @@ def _drawings(folder: Path) -> tuple[Path, list[tuple[int, int]]]:
         for row in list(csv.reader(io.StringIO(tables[0].read_text(encoding="utf-8"))))[1:]:
             if row:
                 spans.append((int(row[1]), int(row[2])))
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, csv.Error) as error:
         raise DataError(f"{tables[0]}: is not a table of number, first and last microsecond: {error}") from error
     if len(spans) != DRAWERS or any(stop <= start for start, stop in spans):
         raise DataError(f"{tables[0]}: names {len(spans)} drawings; expected {DRAWERS}, each ending after it begins")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,8 +53,19 @@ def load_enwik8(
     if place.suffix == ".zip":
         try:
             with zipfile.ZipFile(place) as archive:
+                size = archive.getinfo("enwik8").file_size
+                if size != _ENWIK8_BYTES:  # before it is unpacked: what says it is larger is a bomb
+                    raise DataError(f"{place}: enwik8 has {_ENWIK8_BYTES:,} bytes, this file {size:,}")
                 content = archive.read("enwik8")
-        except (zipfile.BadZipFile, KeyError, OSError, EOFError) as error:
+        except (
+            zipfile.BadZipFile,
+            KeyError,
+            OSError,
+            EOFError,
+            RuntimeError,
+            NotImplementedError,
+            zlib.error,
+        ) as error:
             raise DataError(f"{place}: not a zip with the file 'enwik8' in it ({error})") from error
     else:
         content = read_text(place)
@@ -76,7 +88,9 @@ def load_tokens(
     place = located("tokens", root, path)
     try:
         tokens = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        if not isinstance(tokens, np.ndarray):
+            raise ValueError("an archive of arrays")
+    except Exception as error:  # a broken header ends in whatever Python's own parser raises
         raise DataError(f"{place}: not a .npy file of tokens ({error})") from error
     if tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer) or not len(tokens):
         raise DataError(f"{place}: expected one axis of integers, got shape {tokens.shape} of {tokens.dtype}")

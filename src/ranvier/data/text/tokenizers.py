@@ -202,7 +202,7 @@ def load_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a tokenizer in JSON ({error})") from error
     return tokenizer_from(document, str(path), vocab_size)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ranvier.data import Events
 from ranvier.data.events import read_events
+from ranvier.data.events.aedat4 import check_lengths
 from ranvier.errors import ArgumentError, DataError
 from ranvier.extras import require
 from ranvier.infer.stream.packet import AUDIO, END, LONGEST, SIZE, Packet, PacketReader, of_events
@@ -52,6 +53,8 @@ def _pieces(events: Events) -> Iterator[Packet]:
 
 
 def _decoded(path: Path) -> tuple[Iterator[Packet], tuple[int, int]]:
+    if path.suffix == ".aedat4":
+        check_lengths(path)
     faery: Any = require("faery", extra="events")
     try:
         stream = faery.events_stream_from_file(path)
@@ -76,7 +79,9 @@ def _decoded(path: Path) -> tuple[Iterator[Packet], tuple[int, int]]:
 def _mapped(path: Path) -> tuple[Iterator[Packet], tuple[int, int]]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of arrays")
+    except Exception as error:  # a broken header ends in whatever Python's own parser raises
         raise DataError(f"{path}: is not a whole array of events: {error}") from error
     Events.from_structured(array[:0])  # the fields are there
     size = (int(array["y"].max()) + 1, int(array["x"].max()) + 1) if len(array) else (1, 1)

@@ -61,10 +61,10 @@ class SpikingController(nn.Module):
     @classmethod
     def load(cls, path: str | os.PathLike[str], **arguments: Any) -> SpikingController:
         """A controller with the weights of a safetensors file."""
-        from ranvier.train.checkpoint import load_weights
+        from ranvier.train.checkpoint import load_weights, restore_module
 
         controller = cls(**arguments)
-        controller.load_state_dict(load_weights(Path(path)))
+        restore_module(controller, load_weights(Path(path)), f"the controller in {path}")
         return controller.eval()
 
     def forward(self, x: Tensor) -> Tensor:

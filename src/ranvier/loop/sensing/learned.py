@@ -79,10 +79,10 @@ class LearnedSectors(nn.Module, _Gated):
     @classmethod
     def load(cls, path: str | os.PathLike[str], **arguments: Any) -> LearnedSectors:
         """A policy with the weights of a safetensors file."""
-        from ranvier.train.checkpoint import load_weights
+        from ranvier.train.checkpoint import load_weights, restore_module
 
         policy = cls(**arguments)
-        policy.net.load_state_dict(load_weights(Path(path)))
+        restore_module(policy.net, load_weights(Path(path)), f"the policy in {path}")
         return policy
 
     def reset(self, rows: int) -> None:
