@@ -89,7 +89,7 @@ def test_the_whole_way(trained: Path, tmp_path: Path, ranvier: Ranvier) -> None:
     outcome = ranvier("exit", "eval", out, "--time", "1,16", "--samples", 20, "--rounds", 1, "--json")
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
-    assert [row["name"] for row in found["rows"]] == list(exit_study.early_exit.CALIBRATED)
+    assert [row["name"] for row in found["rows"]] == list(exit_study.CRITERIA)
     assert found["shared"] == 0 and found["samples"] == 20
     for row in found["rows"]:
         assert sum(row["histogram"]) == 20 and 1 <= row["mean_steps"] <= 5
@@ -110,6 +110,25 @@ def test_the_whole_way(trained: Path, tmp_path: Path, ranvier: Ranvier) -> None:
     assert [f.kind for f in exit_pages.figures(chosen, evaluated)] == ["lines", "lines", "scatter"]
     (out / "eval.json").unlink()
     assert "The gap" not in exit_pages.write(out).read_text()
+
+
+def test_a_learned_policy(trained: Path, tmp_path: Path, ranvier: Ranvier) -> None:
+    out = tmp_path / "exit"
+    outcome = ranvier(
+        "exit", "calibrate", trained, "--out", out, "--criterion", "learned", "--tolerance", 0.05, "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    settings = json.loads(outcome.out)["criteria"][0]["settings"]
+    assert settings["shape"] == [1, 8, 8] and settings["steps"] == 5 and settings["kept"] == 33
+    assert (out / "policy.safetensors").exists()
+    outcome = ranvier("exit", "eval", out, "--samples", 30, "--time", 8, "--rounds", 1, "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert found["timings"][0]["same_decisions"] == 1.0 and sum(found["rows"][0]["histogram"]) == 30
+    assert ranvier("exit", "plot", out).code == 0
+    (out / "policy.safetensors").unlink()
+    outcome = ranvier("exit", "eval", out)
+    assert outcome.code != 0 and "policy.safetensors" in outcome.err and outcome.err.count("\n") == 1
 
 
 def test_mistakes_are_one_line(trained: Path, tmp_path: Path, ranvier: Ranvier) -> None:

@@ -25,12 +25,14 @@ from ranvier.infer.early_exit import (
     Gap,
     LearnedPolicy,
     Patience,
+    PolicyNet,
     RandomLike,
     calibrate,
     calibrate_alpha,
     criterion_settings,
     evaluate_exit,
     fit_alpha,
+    fit_policy,
     fitted,
     fixed_steps,
     named_criterion,
@@ -213,6 +215,22 @@ def test_a_policy_learns_which_samples_are_easy() -> None:
     assert found.accuracy > 0.98 and found.mean_steps < 1.6
     with pytest.raises(ArgumentError, match="needs the samples"):
         evaluate_exit(logits, labels, policy)
+    fitted_on = fit_policy(x, logits, labels, betas=(1.0, 4.0), epochs=40)
+    assert fitted_on.found.accuracy > 0.98 and fitted_on.found.mean_steps < 1.6
+    assert torch.equal(fitted_on.kept, torch.arange(2, 400, 3))  # measured on what its training has not seen
+    again = fit_policy(x, logits, labels, betas=(1.0, 4.0), epochs=40)
+    assert torch.equal(again.found.steps, fitted_on.found.steps) and again.beta == fitted_on.beta
+    with pytest.raises(ArgumentError, match="six samples"):
+        fit_policy(x[:5], logits[:, :5], labels[:5])
+
+
+def test_a_policy_net_takes_images_and_vectors() -> None:
+    assert PolicyNet((3, 9, 7), 6)(torch.rand(2, 3, 9, 7)).shape == (2, 6)
+    assert PolicyNet((5,), 4)(torch.rand(3, 5)).shape == (3, 4)
+    with pytest.raises(ShapeError, match="3, 9, 7"):
+        PolicyNet((3, 9, 7), 6)(torch.rand(2, 3, 9, 8))
+    with pytest.raises(ArgumentError, match="positive"):
+        PolicyNet((3, 0, 7), 6)
 
 
 @pytest.mark.parametrize("name", CALIBRATED)

@@ -25,11 +25,16 @@ from ranvier.bench.exit_records import (
 )
 from ranvier.bench.result import write_text
 from ranvier.data import Samples
-from ranvier.errors import ArgumentError, ConfigError
+from ranvier.errors import ArgumentError, ConfigError, DataError
 from ranvier.infer import ann_conversion_notes, early_exit, load_ann_conversion
 from ranvier.infer.ann_artifact import DESCRIPTION
 from ranvier.train import Recipe, load_run, load_splits, parse_recipe
+from ranvier.train.checkpoint import load_weights, save_weights
 
+CRITERIA = (*early_exit.CALIBRATED, "learned")
+"""What `calibrate` chooses; "learned" is a policy net that looks at the sample once and names the step."""
+
+POLICY = "policy.safetensors"
 _RANDOM_DRAWS = 5  # of the random control, whose accuracy is averaged
 _BATCH = 64
 
@@ -81,23 +86,26 @@ def calibrate(
 
     Args:
         model: folder of a run, or of a net that `ranvier convert --from-ann` wrote.
-        criteria: names of `ranvier.infer.early_exit.CALIBRATED`; the first is the one that is run for timing.
+        criteria: names of `CRITERIA`; the first is the one that is run for timing. A learned policy is trained on two
+            of every three held-out samples and measured on the third, and its weights go to `out/policy.safetensors`.
         alpha: smoothing constant of confidence and entropy; "search" finds it with the threshold, "fit" by the
             cross-entropy; None: their defaults.
         tolerance: accuracy that may be lost against all steps, a share of the samples.
         steps: the longest a static image is looked at (by default the model's T).
         samples: use the first so many held-out samples (all of them by default).
     """
-    unknown = [name for name in criteria if name not in early_exit.CALIBRATED]
+    unknown = [name for name in criteria if name not in CRITERIA]
     if unknown or not criteria:
-        raise ArgumentError(
-            f"criteria: expected some of {', '.join(early_exit.CALIBRATED)}, got {', '.join(unknown) or 'none'}"
-        )
+        raise ArgumentError(f"criteria: expected some of {', '.join(CRITERIA)}, got {', '.join(unknown) or 'none'}")
     net, recipe = find(model, data_root)
     part = held_out(recipe)
-    logits, labels, keys = _recorded(net, part, steps, samples, seed)
+    logits, labels, keys, looks = _recorded(net, part, steps, samples, seed, "learned" in criteria)
     full = early_exit.fixed_steps(logits, labels)
-    chosen = [_criterion(name, logits, labels, alpha, tolerance) for name in criteria]
+    chosen = [
+        _learned(Path(out), looks, logits, labels, tolerance, seed) if name == "learned"
+        else _criterion(name, logits, labels, alpha, tolerance)
+        for name in criteria
+    ]  # fmt: skip
     record = CalibrationRecord(
         model=str(model), data=recipe.data.name, part="held out of training", samples=len(labels),
         classes=logits.shape[-1], steps=len(logits), tolerance=tolerance, full_accuracy=full[-1], fixed=full,
@@ -128,11 +136,12 @@ def evaluate(
     chosen = read_calibration(place)
     net, recipe = find(chosen.model, data_root)
     test = load_splits(recipe).test if part == "test" else held_out(recipe)
-    logits, labels, keys = _recorded(net, test, chosen.steps, samples, seed)
+    learned = any(entry.name == "learned" for entry in chosen.criteria)
+    logits, labels, keys, looks = _recorded(net, test, chosen.steps, samples, seed, learned)
     fixed = early_exit.fixed_steps(logits, labels)
     rows: list[RowRecord] = []
     for entry in chosen.criteria:
-        found = early_exit.evaluate_exit(logits, labels, early_exit.named_criterion(entry.name, **entry.settings))
+        found = early_exit.evaluate_exit(logits, labels, _chosen(place, entry), x=looks)
         draws = [
             early_exit.evaluate_exit(logits, labels, early_exit.RandomLike(found.histogram, seed + draw)).accuracy
             for draw in range(_RANDOM_DRAWS)
@@ -146,10 +155,42 @@ def evaluate(
     record = EvaluationRecord(
         part=part, samples=len(labels), shared=len(set(keys) & set(chosen.keys)), fixed=fixed,
         oracle=_oracle(logits, labels), rows=rows,
-        timings=[_timed(net, chosen, x, test.time_first, b, mode, chunk, rounds) for b in time_batches],
+        timings=[
+            _timed(net, chosen, _chosen(place, chosen.criteria[0]), x, test.time_first, b, mode, chunk, rounds)
+            for b in time_batches
+        ],
     )  # fmt: skip
     write_text(place / EVALUATION, record.model_dump_json(indent=1) + "\n")
     return record
+
+
+def _chosen(place: Path, entry: CriterionRecord) -> early_exit.Criterion:
+    """The criterion that was written down."""
+    if entry.name != "learned":
+        return early_exit.named_criterion(entry.name, **entry.settings)
+    try:
+        net = early_exit.PolicyNet(entry.settings["shape"], entry.settings["steps"])
+        net.load_state_dict(load_weights(place / POLICY))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise DataError(f"{place / POLICY}: not the policy of {place / CALIBRATION} ({str(error)[:200]})") from error
+    return early_exit.LearnedPolicy(net.eval())
+
+
+def _learned(
+    out: Path, looks: Tensor | None, logits: Tensor, labels: Tensor, tolerance: float, seed: int
+) -> CriterionRecord:
+    assert looks is not None
+    found = early_exit.fit_policy(looks, logits, labels, tolerance, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    save_weights(out / POLICY, found.policy.net.state_dict())
+    part, right = logits[:, found.kept], labels[found.kept]
+    most = early_exit.fixed_steps(part, right)[-1]
+    enough = early_exit.smallest_sufficient(part, right, min(found.found.accuracy, most))
+    settings = {"shape": list(looks.shape[1:]), "steps": len(logits), "beta": found.beta, "kept": len(found.kept)}
+    return CriterionRecord(
+        name="learned", settings=settings, accuracy=found.found.accuracy, mean_steps=found.found.mean_steps,
+        fixed_steps=enough or len(logits), front=[],
+    )  # fmt: skip
 
 
 def _criterion(
@@ -177,24 +218,27 @@ def _criterion(
 
 
 def _recorded(
-    net: nn.Module, part: Samples, steps: int | None, samples: int | None, seed: int
-) -> tuple[Tensor, Tensor, list[str]]:
-    """Logits, labels and digests of the first `samples` samples of `part`."""
+    net: nn.Module, part: Samples, steps: int | None, samples: int | None, seed: int, look: bool = False
+) -> tuple[Tensor, Tensor, list[str], Tensor | None]:
+    """Logits, labels and digests of the first `samples` samples of `part`, and what a policy sees of them (`look`)."""
     if samples is not None and samples < 1:
         raise ArgumentError(f"samples must be at least 1, got {samples}")
     count = min(samples or len(part), len(part))
     keys: list[str] = []
+    looks: list[Tensor] = []
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, count, _BATCH):
             x, y = part.batch(range(start, min(start + _BATCH, count)))
             keys.extend(digests(x, part.time_first))
+            if look:
+                looks.append((x[0] if part.time_first else x).float())
             yield x, y
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         logits, labels = early_exit.record(net, batches(), None if part.time_first else steps)
-    return logits, labels, keys
+    return logits, labels, keys, torch.cat(looks) if look else None
 
 
 def digests(x: Tensor, time_first: bool) -> list[str]:
@@ -209,11 +253,10 @@ def _oracle(logits: Tensor, labels: Tensor) -> OracleRecord:
 
 
 def _timed(
-    net: nn.Module, chosen: CalibrationRecord, x: Tensor, time_first: bool, batch: int,
+    net: nn.Module, chosen: CalibrationRecord, criterion: early_exit.Criterion, x: Tensor, time_first: bool, batch: int,
     mode: Literal["latency", "throughput"], chunk: int, rounds: int,
 ) -> TimingRecord:  # fmt: skip
     entry = chosen.criteria[0]
-    criterion = early_exit.named_criterion(entry.name, **entry.settings)
     limit = x.shape[0] if time_first else chosen.steps
 
     def runner(what: early_exit.Criterion, how: str, size: int, longest: int) -> early_exit.EarlyExitRunner:
@@ -237,7 +280,7 @@ def _timed(
             net, ((part, torch.zeros(part.shape[axis], dtype=torch.long)) for part in x.split(_BATCH, axis)),
             None if time_first else limit,
         )  # fmt: skip
-    expected = early_exit.evaluate_exit(logits, None, criterion)
+    expected = early_exit.evaluate_exit(logits, None, criterion, x=x[0] if time_first else x)
     steps = torch.cat([run.steps for run in runs])
     ratios = [a / b for a, b in zip(spent["fixed"], spent["exit"], strict=True)]
     middle = {name: statistics.median(seconds) / count * 1e3 for name, seconds in spent.items()}

@@ -37,7 +37,7 @@ def calibrate(
         typer.Option(
             "--criterion",
             "-c",
-            help="confidence, entropy, gap, cutoff, patience, conformal, fixed or all; may be given again.",
+            help="confidence, entropy, gap, cutoff, patience, conformal, fixed, learned or all; may be given again.",
         ),
     ] = None,
     alpha: Annotated[str, typer.Option("--alpha", help="Smoothing constant: a number, search or fit.")] = "search",
@@ -61,11 +61,10 @@ def calibrate(
       ranvier exit calibrate runs/snn --out runs/snn/exit --alpha 30 --tolerance 0.002 --json
     """
     from ranvier.bench import exit_study
-    from ranvier.infer.early_exit import CALIBRATED
 
     names = list(dict.fromkeys(criterion or ["confidence"]))
     if "all" in names:
-        names = list(dict.fromkeys([*(name for name in names if name != "all"), *CALIBRATED]))
+        names = list(dict.fromkeys([*(name for name in names if name != "all"), *exit_study.CRITERIA]))
     found = exit_study.calibrate(
         model, out, criteria=names, alpha=_alpha(alpha), tolerance=tolerance, steps=steps, samples=samples,  # pyright: ignore[reportArgumentType]
         data_root=data_root, seed=seed,
