@@ -110,3 +110,46 @@ def test_suites_of_the_library_expand(name: str) -> None:
 def test_quick_compares_four_families_with_two_seeds() -> None:
     loaded = bench.load_suite("quick")
     assert len(loaded.models) >= 4 and len(loaded.seeds) >= 2 and loaded.budget_minutes <= 5
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "unit"),
+    [
+        ("tasks-segmentation", "miou", "%"), ("tasks-detection", "map", "%"), ("tasks-text", "bits_per_token", "bits"),
+    ],
+)  # fmt: skip
+def test_every_task_has_its_figure_ranks_and_page(tmp_path: Path, name: str, metric: str, unit: str) -> None:
+    document = bench.load_suite(name).model_dump()
+    document["seeds"], document["models"] = [0], document["models"][:2]
+    document["base"]["train"]["epochs"] = 1
+    data = document["base"]["data"]
+    if name == "tasks-text":
+        words = "to be or not to be that is the question whether tis nobler in the mind to suffer "
+        (tmp_path / "text").mkdir()
+        (tmp_path / "text" / "tinyshakespeare.txt").write_text(40 * words)
+        data |= {"root": str(tmp_path), "options": {"length": 16}, "limit_train": 60, "limit_test": 12}
+    else:
+        data["options"] = {"size": 32, "scenes": 24, "test_scenes": 8}
+    out = tmp_path / "out"
+    outcome = bench.run(parse_suite(document), out, runner="inline", threads=1, show_progress=False)
+    assert outcome.failures == [] and bench.validate(out) == []
+    (board,) = bench.summarise(outcome.results)
+    assert board.metric == metric and board.kind.unit == unit and board.rows[0].rank == 1
+    first, second = board.rows
+    assert first.mean_merit >= second.mean_merit and board.kind.higher == (metric != "bits_per_token")
+    assert first.first.score == first.first.metrics[metric].value
+    for result in outcome.results:
+        assert result.task.metric == metric and "accuracy" not in result.metrics and not result.accuracy_by_step
+        assert result.curve[-1].val_score is not None and result.model.steps >= 1
+        sample = result.sample
+        assert sample is not None and sample.target is None and sample.rasters
+        if metric == "bits_per_token":
+            assert sample.text == "to be or not to " and sample.continued and sample.image is None
+            assert result.metrics["perplexity"].value == pytest.approx(2**result.score)
+        else:
+            assert sample.truth is not None and sample.answer is not None
+            assert (sample.truth.width, sample.truth.channels) == (32, 3)
+    index = bench.report.build(out).read_text()
+    assert board.kind.title in index and "Accuracy" not in index
+    page = (out / first.page).read_text() if first.page else next((out / "models").glob("*.html")).read_text()
+    assert board.kind.label in page and "Further figures" in page

@@ -53,7 +53,7 @@ def test_leaderboard_shows_mean_spread_and_seeds(site: Path) -> None:
     html = report.build(site).read_text()
     (board,) = summarise(report.load(site)[0])
     for row in board.rows:
-        assert quantity.percent(row.accuracy) in html and row.label in html
+        assert quantity.shown(row.kind, row.score) in html and row.label in html
     assert html.count("<circle") == 2 * len(board.rows)  # once in the wide plot, once in the narrow one
     assert html.index('class="sortable leaderboard"') < html.index('class="sortable paper"')
     leaderboard = html[html.index('class="sortable leaderboard"') : html.index('class="sortable paper"')]

@@ -84,7 +84,7 @@ def test_broken_files_are_one_clear_error(tmp_path: Path, text: str | bytes) -> 
         ({"run_id": "another-name"}, "file name"),
         ({"accuracy_by_step": [0.1]}, "accuracy_by_step"),
         ({"selected_epoch": 99}, "selected_epoch"),
-        ({"metrics": {}}, "'accuracy' is missing"),
+        ({"metrics": {}}, "'accuracy' is missing, which task.metric names"),
         ({"energy": {"as_built": {"total_pj": 5, "breakdown": {"a": 1}}}}, "the parts sum to 1 pJ"),
     ],
 )

@@ -37,8 +37,8 @@ def test_seeds_become_one_row_ranked_by_mean(made: Make) -> None:
     results = [made("a", 0, 0.9, 10), made("b", 0, 0.8, 5), made("a", 1, 0.7, 20), made("c", 3, 0.8, 1)]
     (board,) = summarise(results)
     assert [(row.label, row.rank) for row in board.rows] == [("a", 1), ("b", 1), ("c", 1)]
-    assert board.rows[0].accuracy.mean == pytest.approx(0.8)
-    assert board.rows[0].accuracy.sd == pytest.approx(statistics.stdev([0.9, 0.7]))
+    assert board.rows[0].score.mean == pytest.approx(0.8)
+    assert board.rows[0].score.sd == pytest.approx(statistics.stdev([0.9, 0.7]))
     assert board.rows[0].energy is not None and board.rows[0].energy.mean == 15
 
 

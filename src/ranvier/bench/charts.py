@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from ranvier.bench import quantity
 from ranvier.bench.result import Epoch, Raster, Result
+from ranvier.bench.score import Score, score
 from ranvier.bench.summary import Cost, Row, Spread, pareto_front
 from ranvier.bench.svg import Axis, Canvas, Point, band, frame, padded
 
@@ -37,7 +38,7 @@ def energy_axis(model: str, title: str) -> CostAxis:
 
 
 def pareto(rows: Sequence[Row], width: float = 940, height: float = 400, cost: CostAxis = ENERGY) -> Markup | None:
-    """Accuracy over a cost (log), energy as built by default; the line is the front, whiskers one deviation."""
+    """The score over a cost (log), energy as built by default; the line is the front, whiskers one deviation."""
     shown = [row for row in rows if (spread := cost.value(row)) is not None and spread.mean > 0]
     if not shown:
         return None
@@ -47,25 +48,27 @@ def pareto(rows: Sequence[Row], width: float = 940, height: float = 400, cost: C
         return spread.mean if spread is not None else 0.0
 
     costs = [spent(row) for row in shown]
-    tops = [100 * (row.accuracy.mean + (row.accuracy.sd or 0)) for row in shown]
-    bottoms = [100 * (row.accuracy.mean - (row.accuracy.sd or 0)) for row in shown]
-    low, high = padded([*tops, *bottoms], 0.12, floor=0, cap=max(100.0, *tops))
+    kind = shown[0].kind
+    tops = [kind.scale * (row.score.mean + (row.score.sd or 0)) for row in shown]
+    bottoms = [kind.scale * (row.score.mean - (row.score.sd or 0)) for row in shown]
+    low, high = padded([*tops, *bottoms], 0.12, floor=0, cap=max(100.0, *tops) if kind.unit == "%" else None)
     x = Axis(min(costs) / 1.5, max(costs) * 1.5, _LEFT, width - 16, log=True)
     y = Axis(low, high, height - _BOTTOM, _TOP)
     label = cost.name[0].lower() + cost.name[1:]
-    canvas = Canvas(width, height, f"Test accuracy over {label} for {len(shown)} models")
-    frame(canvas, x, y, cost.name, "Test accuracy, %", lambda value: _tick(cost.text(value)), _plain)
+    name = _on_test(kind)
+    canvas = Canvas(width, height, f"{name} over {label} for {len(shown)} models")
+    frame(canvas, x, y, cost.name, _on_test(kind, kind.unit), lambda value: _tick(cost.text(value)), _plain)
     front = pareto_front(shown, cost.value)
     best = {id(row) for row in front}
     steps: list[Point] = []
     for row in sorted(front, key=spent):
-        at = (x(spent(row)), y(100 * row.accuracy.mean))
+        at = (x(spent(row)), y(kind.scale * row.score.mean))
         steps += [(at[0], steps[-1][1]), at] if steps else [at]
     if len(front) > 1:
         canvas.line(steps, "front")
     taken: list[Box] = []
     for row in shown:
-        px, py = x(spent(row)), y(100 * row.accuracy.mean)
+        px, py = x(spent(row)), y(kind.scale * row.score.mean)
         taken.append((px - 7, py - 7, px + 7, py + 7))
     for row in sorted(shown, key=lambda row: id(row) in best):  # the front is drawn last, over what it covers
         _mark(canvas, row, (spent(row), cost.text(spent(row))), id(row) in best, x, y, taken)
@@ -75,12 +78,13 @@ def pareto(rows: Sequence[Row], width: float = 940, height: float = 400, cost: C
 def _mark(
     canvas: Canvas, row: Row, spent: tuple[float, str], on_front: bool, x: Axis, y: Axis, taken: list[Box]
 ) -> None:  # fmt: skip
-    px, py = x(spent[0]), y(100 * row.accuracy.mean)
+    kind = row.kind
+    px, py = x(spent[0]), y(kind.scale * row.score.mean)
     group = Canvas(0, 0, "")
-    group.add("title", f"{row.label}: {quantity.percent(row.accuracy)} %, {spent[1]}")
-    if row.accuracy.sd:
-        spread = 100 * row.accuracy.sd
-        ends = [y(min(y.high, max(y.low, 100 * row.accuracy.mean + sign * spread))) for sign in (1, -1)]
+    group.add("title", f"{row.label}: {quantity.shown(kind, row.score)} {kind.unit}, {spent[1]}")
+    if row.score.sd:
+        spread = kind.scale * row.score.sd
+        ends = [y(min(y.high, max(y.low, kind.scale * row.score.mean + sign * spread))) for sign in (1, -1)]
         group.add("line", x1=px, x2=px, y1=ends[0], y2=ends[1], class_="whisker")
     group.add("circle", cx=px, cy=py, r=5.5, class_="point on-front" if on_front else "point")
     name = row.label if len(row.label) <= 32 else row.label[:31] + "…"
@@ -112,6 +116,11 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
+def _on_test(kind: Score, unit: str = "") -> str:
+    name = f"Test {kind.title[0].lower()}{kind.title[1:]}" if kind.title[1:2].islower() else f"Test {kind.title}"
+    return f"{name}, {unit}" if unit else name
+
+
 def _tick(text: str) -> str:
     figure, _, unit = text.partition(" ")
     return f"{float(figure):g} {unit}".strip()
@@ -128,6 +137,15 @@ def accuracy_curves(results: Sequence[Result]) -> Markup | None:
         ("training", "line-b", "band-b", _by_epoch(results, lambda e: _percent(e.train_accuracy))),
     ]
     return _lines(series, "Accuracy by epoch", "Accuracy, %", "Epoch", cap=100.0)
+
+
+def score_curve(results: Sequence[Result]) -> Markup | None:
+    """The validation figure of nets that do not classify, by epoch."""
+    kind = score(results[0].task.metric)
+    values = _by_epoch(results, lambda e: None if e.val_score is None else kind.scale * e.val_score)
+    series = [("validation", "line-a", "band-a", values)]
+    cap = 100.0 if kind.unit == "%" else None
+    return _lines(series, f"{kind.title} by epoch", kind.label, "Epoch", floor=0.0, cap=cap)
 
 
 def loss_curves(results: Sequence[Result]) -> Markup | None:

@@ -76,7 +76,8 @@ def _estimate(energy: Estimate) -> EnergyEstimate:
 def _latency(net: nn.Module, x: Tensor, batch_axis: int, size: int) -> Latency:
     # a batch larger than the input repeats it: time does not depend on which sample it is
     at = torch.arange(size) % x.shape[batch_axis]
-    timed = latency(net, x.index_select(batch_axis, at), runs=20 if size == 1 else 8, warmup=2)
+    batch = x.index_select(batch_axis, at)
+    timed = latency(net, batch, runs=20 if size == 1 else 8, warmup=2, time_first=batch_axis == 1)
     return Latency(
         batch=timed.batch, median_ms=timed.median_ms, p10_ms=timed.p10_ms, p90_ms=timed.p90_ms, runs=timed.runs,
         threads=timed.threads,

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ranvier.bench.score import Score
 from ranvier.bench.summary import Board, Spread
 
 MISSING = "–"
@@ -34,12 +35,12 @@ class Column:
         return MISSING if value is None else "0" if value == 0 else significant(value * self.scale)
 
 
-def percent(spread: Spread | None) -> str:
-    """`96.42 ± 0.31` for fractions in [0, 1]; a single seed has no spread."""
+def shown(kind: Score, spread: Spread | None) -> str:
+    """A score as its kind reads, `96.42 ± 0.31` or `2.143 ± 0.004`; a single seed has no spread."""
     if spread is None:
         return MISSING
-    mean = f"{100 * spread.mean:.2f}"
-    return mean if spread.sd is None else f"{mean} ± {100 * spread.sd:.2f}"
+    mean = kind.text(spread.mean)
+    return mean if spread.sd is None else f"{mean} ± {kind.text(spread.sd)}"
 
 
 def engineering(value: float | None, unit: str = "") -> str:

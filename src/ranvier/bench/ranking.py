@@ -35,12 +35,12 @@ class Standing:
 
 
 def rank_intervals(rows: Sequence[Row], draws: int = DRAWS, seed: int = 0) -> list[RankInterval]:
-    """Rank of each row by mean accuracy, with bounds from drawing its seeds again with replacement.
+    """Rank of each row by its mean score, with bounds from drawing its seeds again with replacement.
 
     A row with one seed has no spread to draw from: it keeps its mean in every draw and gets no bounds of its own.
     """
     ranks = _drawn_ranks(rows, draws, seed)
-    return [_interval(row.rank, ranks[:, at], row.accuracy.n > 1) for at, row in enumerate(rows)]
+    return [_interval(row.rank, ranks[:, at], row.score.n > 1) for at, row in enumerate(rows)]
 
 
 def standings(boards: Sequence[Board], draws: int = DRAWS, seed: int = 0) -> list[Standing]:
@@ -61,9 +61,9 @@ def standings(boards: Sequence[Board], draws: int = DRAWS, seed: int = 0) -> lis
         rows = {row.label: row for row in board.rows}
         chosen = [rows[label] for label in order]
         drawn.append(_drawn_ranks(chosen, draws, seed + number))
-        observed.append(_ranks(np.array([[row.accuracy.mean for row in chosen]]))[0])
+        observed.append(_ranks(np.array([[row.mean_merit for row in chosen]]))[0])
         for row in chosen:
-            fewest[row.label] = min(fewest[row.label], row.accuracy.n)
+            fewest[row.label] = min(fewest[row.label], row.score.n)
     means, spread = np.mean(observed, axis=0), np.mean(drawn, axis=0)
     found = [
         Standing(label, _interval(float(means[at]), spread[:, at], fewest[label] > 1), len(boards), fewest[label])
@@ -82,7 +82,7 @@ def _drawn_ranks(rows: Sequence[Row], draws: int, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     means = np.empty((draws, len(rows)))
     for at, row in enumerate(rows):
-        values = np.array([result.accuracy for result in row.results])
+        values = np.array([row.merit(result.score) for result in row.results])
         means[:, at] = values[generator.integers(0, len(values), (draws, len(values)))].mean(1)
     return _ranks(means)
 

@@ -21,10 +21,12 @@ from ranvier.bench.result import (
     Failure,
     Result,
     Sample,
+    SampleImage,
     read_failure,
     read_result,
     write_text,
 )
+from ranvier.bench.score import score
 from ranvier.bench.suite import slug
 from ranvier.bench.summary import Board, Row, Spread, pareto_front, summarise
 from ranvier.errors import DataError
@@ -77,7 +79,8 @@ def build(out: str | Path) -> Path:
     plots = {board.title: (charts.pareto(board.rows), charts.pareto(board.rows, 400, 380)) for board in boards}
     columns = {board.title: quantity.columns(board) for board in boards}
     records = [*published(), *of_folder(folder)]
-    reported = {board.task: found for board in boards if (found := for_task(board.task, records))}
+    reported = {board.task: found for board in boards
+                if board.metric == "accuracy" and (found := for_task(board.task, records))}  # fmt: skip
     scratch = [board for board in boards if board.provenance == "reproduced"]
     pages[folder / "pareto.html"] = environment.get_template("pareto.html.j2").render(
         **shared, fronts=[(board, _fronts(board)) for board in boards], root=""
@@ -88,7 +91,8 @@ def build(out: str | Path) -> Path:
     # the index comes last, so that it never links to a page that is not there
     write_text(index, environment.get_template("index.html.j2").render(
         **shared, failures=failures, aside=aside, plots=plots, columns=columns, machines=machines,
-        cells=len(results), reported=reported, standings=standings(scratch) if len(scratch) > 1 else [], root="",
+        cells=len(results), kinds=list({board.metric: board.kind for board in boards}.values()), reported=reported,
+        standings=standings(scratch) if len(scratch) > 1 else [], root="",
     ))  # fmt: skip
     for stale in (folder / "models").glob("*.html"):
         if stale not in pages:
@@ -148,7 +152,8 @@ def _model_context(board: Board, row: Row) -> dict[str, Any]:
 
     results = row.results
     figures: list[tuple[str, Any, str]] = [
-        ("Accuracy", charts.accuracy_curves(results), "Mean over seeds; the band runs from the lowest to the highest."),
+        ("Accuracy", charts.accuracy_curves(results), _BAND),
+        (row.kind.title, charts.score_curve(results), f"On the validation part. {_BAND}"),
         ("Loss", charts.loss_curves(results), "Training: as optimised, with its regularisation; validation: plain."),
         ("Accuracy by time step", charts.step_curve(results), "Test accuracy when reading stops after t steps."),
     ]
@@ -161,7 +166,9 @@ def _model_context(board: Board, row: Row) -> dict[str, Any]:
             for name, title in ENERGY_MODEL_TITLES.items()
             if (spread := row.energy_by(name)) is not None
         ],
-        "rates": firing_rates(results), "sample": sample, "picture": _picture(sample),
+        "rates": firing_rates(results), "sample": sample,
+        "pictures": [(name, picture, data_uri(picture)) for name, picture in _pictures(sample)],
+        "others": _others(row),
         "rasters": [(entry, charts.raster(entry), charts.raster(entry, 330)) for entry in sample.rasters]
         if sample else [],
         "config": yaml.safe_dump(row.first.config, sort_keys=False, allow_unicode=True),
@@ -171,8 +178,24 @@ def _model_context(board: Board, row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _picture(sample: Sample | None) -> str | None:
-    return data_uri(sample.image) if sample is not None else None
+_BAND = "Mean over seeds; the band runs from the lowest to the highest."
+
+
+def _pictures(sample: Sample | None) -> list[tuple[str, SampleImage]]:
+    if sample is None:
+        return []
+    named = (("Test sample", sample.image), ("Right answer", sample.truth), ("Answer of the net", sample.answer))
+    return [(name, image) for name, image in named if image is not None]
+
+
+def _others(row: Row) -> list[tuple[str, str]]:
+    """The further test figures of a net that does not classify, as they read."""
+    names = [name for name in row.first.metrics if name not in (row.first.task.metric, "accuracy")]
+    found: list[tuple[str, str]] = []
+    for name in names:
+        spread = row.spread(lambda result, name=name: result.metrics[name].value if name in result.metrics else None)
+        found.append((score(name).title, quantity.shown(score(name), spread)))
+    return found
 
 
 def firing_rates(results: Sequence[Result]) -> list[tuple[str, Spread]]:

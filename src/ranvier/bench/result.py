@@ -46,12 +46,16 @@ class ModelRef(Record):
 
 
 class TaskRef(Record):
-    """On what: the data set, the version of the task's rules, and the fingerprint of the bytes that were read."""
+    """On what: the data set, the version of the task's rules, and the fingerprint of the bytes that were read.
+
+    `metric` names the one of the result's metrics that nets are ranked by.
+    """
 
     name: str
     version: Annotated[int, Field(ge=1)]
     dataset_fingerprint: str
     split: str = "test"
+    metric: str = "accuracy"
     sizes: dict[str, int] = Field(default_factory=dict)
 
 
@@ -110,13 +114,17 @@ class Latency(Record):
 
 
 class Epoch(Record):
-    """One point of the training curve; `None` where the run had no such figure (or it was not finite)."""
+    """One point of the training curve; `None` where the run had no such figure (or it was not finite).
+
+    `val_score` is the figure that selected the weights of a net that does not classify.
+    """
 
     epoch: Annotated[int, Field(ge=0)]
     train_loss: Finite | None = None
     train_accuracy: Fraction | None = None
     val_loss: Finite | None = None
     val_accuracy: Fraction | None = None
+    val_score: Finite | None = None
 
 
 class SampleImage(Record):
@@ -137,12 +145,21 @@ class Raster(Record):
 
 
 class Sample(Record):
-    """One real test sample, what the net said about it, and how it fired."""
+    """One real test sample, what the net said about it, and how it fired.
+
+    Of classifiers `target` and `prediction` are classes. Of other nets `truth` and `answer` are pictures of the right
+    answer and of theirs (classes in colour, boxes drawn in), or `text` and `continued` what was read and, for every
+    token, the likeliest next one.
+    """
 
     index: Annotated[int, Field(ge=0)]
-    target: int
-    prediction: int
-    image: SampleImage
+    target: int | None = None
+    prediction: int | None = None
+    image: SampleImage | None = None
+    truth: SampleImage | None = None
+    answer: SampleImage | None = None
+    text: Annotated[str, StringConstraints(max_length=4000)] | None = None
+    continued: Annotated[str, StringConstraints(max_length=4000)] | None = None
     rasters: Annotated[list[Raster], Field(max_length=16)] = Field(default_factory=list)
 
 
@@ -202,8 +219,13 @@ class Result(Record):
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy in [0, 1]."""
+        """Test accuracy in [0, 1] of a classifier."""
         return self.metrics["accuracy"].value
+
+    @property
+    def score(self) -> float:
+        """The figure that nets are ranked by on this task, `metrics[task.metric]`."""
+        return self.metrics[self.task.metric].value
 
     @property
     def synops(self) -> float:

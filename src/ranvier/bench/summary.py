@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ranvier.bench.ranking import RankInterval, rank_intervals
 from ranvier.bench.result import Result
+from ranvier.bench.score import Score, score
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Row:
 
     key: str
     results: list[Result]
-    accuracy: Spread
+    score: Spread
     rank: int = 0
     ranks: RankInterval | None = None
     on_front: bool = False
@@ -46,6 +47,19 @@ class Row:
     @property
     def label(self) -> str:
         return self.first.model.label
+
+    @property
+    def kind(self) -> Score:
+        """What `score` is: accuracy, mean IoU, mAP, bits a token, ..."""
+        return score(self.first.task.metric)
+
+    def merit(self, value: float) -> float:
+        """A value of the score such that more is better."""
+        return value if self.kind.higher else -value
+
+    @property
+    def mean_merit(self) -> float:
+        return self.merit(self.score.mean)
 
     def spread(self, value: Callable[[Result], float | None]) -> Spread | None:
         """Spread over the seeds of one figure of the results."""
@@ -93,36 +107,46 @@ class Board:
     version: int
     rows: list[Row] = field(default_factory=list)
     provenance: str = "reproduced"
+    metric: str = "accuracy"
+
+    @property
+    def kind(self) -> Score:
+        """What the rows are ranked by."""
+        return score(self.metric)
 
     @property
     def title(self) -> str:
-        return f"{self.task}@{self.version}" + ("" if self.provenance == "reproduced" else f", {self.provenance}")
+        other = "" if self.metric == "accuracy" else f" ({self.kind.title})"
+        return f"{self.task}@{self.version}{other}" + (
+            "" if self.provenance == "reproduced" else f", {self.provenance}"
+        )
 
 
 def summarise(results: Iterable[Result]) -> list[Board]:
-    """Group results by task and experiment, rank by mean accuracy (equal means share a rank), mark the Pareto front."""
-    groups: dict[tuple[str, int, str], dict[str, list[Result]]] = {}
+    """Group results by task and experiment, rank by the mean of the task's score (equal means share a rank), mark the
+    Pareto front."""
+    groups: dict[tuple[str, int, str, str], dict[str, list[Result]]] = {}
     for result in results:
-        task = groups.setdefault((result.task.name, result.task.version, result.provenance), {})
+        task = groups.setdefault((result.task.name, result.task.version, result.provenance, result.task.metric), {})
         task.setdefault(result.variant_hash, []).append(result)
     boards: list[Board] = []
-    for (name, version, provenance), variants in sorted(groups.items()):
+    for (name, version, provenance, metric), variants in sorted(groups.items()):
         rows = [_row(key, members) for key, members in variants.items()]
-        rows.sort(key=lambda row: (-row.accuracy.mean, row.label, row.key))
+        rows.sort(key=lambda row: (-row.mean_merit, row.label, row.key))
         for row in rows:
-            row.rank = 1 + sum(other.accuracy.mean > row.accuracy.mean for other in rows)
+            row.rank = 1 + sum(other.mean_merit > row.mean_merit for other in rows)
             row.on_front = not any(_dominates(other, row, lambda r: r.energy) for other in rows)
         for row, ranks in zip(rows, rank_intervals(rows), strict=True):
             row.ranks = ranks
-        boards.append(Board(name, version, rows, provenance))
+        boards.append(Board(name, version, rows, provenance, metric))
     return boards
 
 
 def _row(key: str, members: list[Result]) -> Row:
     members = sorted(members, key=lambda result: result.seed)
-    accuracy = Spread.of(result.accuracy for result in members)
-    assert accuracy is not None
-    return Row(key, members, accuracy)
+    values = Spread.of(result.score for result in members)
+    assert values is not None
+    return Row(key, members, values)
 
 
 Cost = Callable[[Row], Spread | None]
@@ -130,7 +154,7 @@ Cost = Callable[[Row], Spread | None]
 
 
 def pareto_front(rows: Iterable[Row], cost: Cost) -> list[Row]:
-    """The rows that no other is both more accurate and cheaper than; rows without that cost are left out."""
+    """The rows that no other is both better and cheaper than; rows without that cost are left out."""
     known = [row for row in rows if cost(row) is not None]
     return [row for row in known if not any(_dominates(other, row, cost) for other in known)]
 
@@ -139,5 +163,5 @@ def _dominates(one: Row, other: Row, cost: Cost) -> bool:
     a, b = cost(one), cost(other)
     if a is None or b is None:
         return False
-    no_worse = one.accuracy.mean >= other.accuracy.mean and a.mean <= b.mean
-    return no_worse and (one.accuracy.mean > other.accuracy.mean or a.mean < b.mean)
+    no_worse = one.mean_merit >= other.mean_merit and a.mean <= b.mean
+    return no_worse and (one.mean_merit > other.mean_merit or a.mean < b.mean)

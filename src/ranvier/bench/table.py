@@ -30,8 +30,8 @@ def _table(board: Board) -> Table:
     )  # fmt: skip
     units = quantity.columns(board)
     heads = (
-        "#", "model", "accuracy\n%", "n", f"params\n{units['params'].unit}", "T", "spike\ndriven",
-        f"SynOps\n{units['synops'].unit}", f"energy\n{units['energy'].unit}", "train\ns",
+        "#", "model", f"{board.kind.title}\n{board.kind.unit}", "n", f"params\n{units['params'].unit}", "T",
+        "spike\ndriven", f"SynOps\n{units['synops'].unit}", f"energy\n{units['energy'].unit}", "train\ns",
     )  # fmt: skip
     for head in heads:
         name = head.startswith("model")
@@ -40,14 +40,14 @@ def _table(board: Board) -> Table:
             text(head), justify="left" if left else "right", no_wrap=not name, min_width=16 if name else None
         )
     for row in board.rows:
-        table.add_row(*map(text, _cells(row, units)), style="dim" if row.accuracy.n == 1 else "")
+        table.add_row(*map(text, _cells(row, units)), style="dim" if row.score.n == 1 else "")
     return table
 
 
 def _cells(row: Row, units: dict[str, quantity.Column]) -> list[str]:
     driven = {None: quantity.MISSING, True: "yes", False: "no"}[row.spike_driven]
     return [
-        str(row.rank), row.label, quantity.percent(row.accuracy), str(row.accuracy.n),
+        str(row.rank), row.label, quantity.shown(row.kind, row.score), str(row.score.n),
         units["params"].text(row.first.model.params), str(row.first.model.steps), driven,
         units["synops"].text(quantity.mean(row.synops)), units["energy"].text(quantity.mean(row.energy)),
         quantity.plain(quantity.mean(row.train_s)),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ranvier.bench.reported import FOLDER, read_reported
 from ranvier.bench.result import Result, read_result
+from ranvier.bench.score import score
 from ranvier.bench.suite import hash_config, hash_variant
 from ranvier.errors import DataError
 
@@ -55,12 +56,20 @@ def _derived(result: Result, file: Path) -> Iterator[str]:
         yield f"seed is {result.seed}, but the configuration says {result.config.get('seed')!r}"
     if file.stem != result.run_id:
         yield f"the file name does not match run_id {result.run_id!r}"
+    ranked = result.metrics.get(result.task.metric)
     accuracy = result.metrics.get("accuracy")
-    if accuracy is None:
-        yield "metrics: 'accuracy' is missing"
-    elif not 0 <= accuracy.value <= 1:
-        yield f"metrics.accuracy: {accuracy.value} is not in [0, 1]"
-    elif result.accuracy_by_step and abs(result.accuracy_by_step[-1] - accuracy.value) > _TOLERANCE:
+    if ranked is None:
+        yield f"metrics: {result.task.metric!r} is missing, which task.metric names"
+    elif ranked.higher_is_better != score(result.task.metric).higher:
+        yield f"metrics.{result.task.metric}: higher_is_better is {ranked.higher_is_better}"
+    for name, metric in result.metrics.items():
+        if score(name).unit == "%" and not 0 <= metric.value <= 1:
+            yield f"metrics.{name}: {metric.value} is not in [0, 1]"
+    if (
+        accuracy is not None
+        and result.accuracy_by_step
+        and abs(result.accuracy_by_step[-1] - accuracy.value) > _TOLERANCE
+    ):
         yield "accuracy_by_step does not end at metrics.accuracy"
     if result.selected_epoch is not None and result.selected_epoch > result.epochs_trained:
         yield "selected_epoch lies after the last epoch"

@@ -98,7 +98,8 @@ def summary(outcome: BenchResult, index: Path | None) -> dict[str, object]:
     rows = [
         {
             "task": board.title, "rank": row.rank, "label": row.label, "model": row.first.model.name,
-            "accuracy": row.accuracy, "params": row.first.model.params, "T": row.first.model.steps,
+            "metric": board.metric, "score": row.score, "accuracy": row.score if board.metric == "accuracy" else None,
+            "params": row.first.model.params, "T": row.first.model.steps,
             "spike_driven": row.spike_driven, "synops": row.synops, "energy_pj": row.energy, "train_s": row.train_s,
         }
         for board in summarise(outcome.results)

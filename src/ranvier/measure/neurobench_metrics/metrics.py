@@ -148,7 +148,9 @@ def _watch(model: nn.Module, sums: _Run, hooks: ExitStack) -> None:
 
 def _synapses(operations: Operations) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     def seen(module: nn.Module, args: tuple[Any, ...]) -> None:
-        operations.add(module, args[0].detach())
+        entering = args[0]
+        # a sparse tensor's layers see the rows of its places
+        operations.add(module, (entering if isinstance(entering, Tensor) else entering.feats).detach())
 
     return seen
 
