@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from ranvier.errors import ArgumentError, UnknownNameError, nearest
+from ranvier.plugins import load_plugins
 
 V = TypeVar("V")
 E = TypeVar("E")
@@ -31,12 +32,15 @@ class Registry(Mapping[str, V], Generic[V]):
         return add
 
     def __getitem__(self, name: str) -> V:
-        try:
-            return self._entries[name]
-        except (KeyError, TypeError):
-            raise UnknownNameError(f"unknown {self.kind} {name!r}{nearest(str(name), self._entries)}") from None
+        if name not in self:
+            raise UnknownNameError(f"unknown {self.kind} {name!r}{nearest(str(name), self._entries)}")
+        return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        if name not in self._entries:
+            load_plugins()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:

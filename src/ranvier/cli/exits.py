@@ -18,6 +18,7 @@ from ranvier.errors import (
     RanvierError,
     UnknownNameError,
 )
+from ranvier.plugins import load_plugins
 
 DONE, FAILED, USAGE, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -50,6 +51,7 @@ def run(app: typer.Typer, argv: Sequence[str]) -> int:
     """
     arguments = list(argv)
     try:
+        load_plugins()
         outcome = app(args=arguments, prog_name="ranvier", standalone_mode=False)
         return outcome if isinstance(outcome, int) else DONE
     except (KeyboardInterrupt, typer.Abort):
