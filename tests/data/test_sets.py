@@ -1,3 +1,5 @@
+"""`load` and `list_datasets`, and the sets of images by their official layouts."""
+
 from __future__ import annotations
 
 import gzip
@@ -9,18 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+from tests.data.whole import everything
 
-from ranvier.data import DATASETS, ArraySamples, DataBundle, DatasetEntry, Parts, list_datasets, load, loader, to_frames
-from ranvier.data.images import ImageFileSamples
-from ranvier.data.sets import cifar10, image_folder, nmnist
-from ranvier.errors import ArgumentError, DataError, RanvierError, UnknownNameError
-
-
-def everything(bundle: DataBundle) -> tuple[torch.Tensor, torch.Tensor]:
-    return next(iter(loader(bundle.train, len(bundle.train))))
-
+from ranvier.data import DATASETS, ArraySamples, DatasetEntry, Parts, list_datasets, load
+from ranvier.data.sets import cifar10
+from ranvier.errors import ArgumentError, DataError, UnknownNameError
 
 # load and list_datasets
 
@@ -243,162 +238,3 @@ def test_real_cifar10(ranvier_data: Path) -> None:
     assert bundle.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-3)
     assert bundle.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=3e-3)
     assert load("cifar10", root=ranvier_data).fingerprint == bundle.fingerprint
-
-
-# Image folders
-
-
-@pytest.mark.parametrize("in_memory", [True, False, "auto"])
-def test_image_folder_reads_classes_by_name(make_images: Callable[..., Path], in_memory: Any) -> None:
-    bundle = load("image_folder", path=make_images(), in_memory=in_memory)
-    assert bundle.classes == ("cat", "dog") and bundle.input_shape == (3, 4, 6)
-    x, y = everything(bundle)
-    assert y.tolist() == [0, 0, 0, 1, 1, 1]
-    assert (x[:, :, 0, 0] * 255).round().int().tolist() == [[0, 10 * c, i] for c in range(2) for i in range(3)]
-    assert (bundle.test[5][0][:, 0, 0] * 255).round().tolist() == [100, 10, 2] and bundle.test[5][1] == 1
-    assert bundle.mean == pytest.approx((0, 5 / 255, 1 / 255)) and bundle.std == pytest.approx(
-        (1.0, 5 / 255, (2 / 3) ** 0.5 / 255)
-    )
-    assert isinstance(bundle.train, ImageFileSamples) == (in_memory is False)
-
-
-def test_image_folder_from_a_zip_is_the_same_data(
-    make_images: Callable[..., Path], write_zip: Callable[..., Path], tmp_path: Path
-) -> None:
-    folder = make_images()
-    packed = write_zip(folder, tmp_path / "pictures.zip", top="pictures/")
-    one, two = load("image_folder", path=folder), load("image_folder", root=tmp_path, path="pictures.zip")
-    assert one.fingerprint == two.fingerprint
-    assert torch.equal(everything(one)[0], everything(two)[0])
-    assert load("image_folder", path=packed, channels=1).fingerprint != one.fingerprint
-
-
-def test_image_folder_is_decoded_once(make_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = make_images(splits=("train", "val"))
-    first = load("image_folder", path=folder)
-    with monkeypatch.context() as patch:
-        patch.setattr(image_folder, "_decoded", lambda *_: pytest.fail("decoded again"))
-        assert torch.equal(everything(load("image_folder", path=folder))[0], everything(first)[0])
-    Image.fromarray(np.full((4, 6, 3), 77, np.uint8)).save(folder / "train/cat/0.png")
-    changed = load("image_folder", path=folder)
-    assert changed.fingerprint != first.fingerprint and everything(changed)[0][0, 0, 0, 0] == 77 / 255
-
-
-def test_image_folder_large_sets_stay_in_their_files(
-    make_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_folder, "IN_MEMORY_BYTES", 100)
-    assert isinstance(load("image_folder", path=make_images()).train, ImageFileSamples)
-
-
-def test_image_folder_of_different_sizes_needs_a_size(make_images: Callable[..., Path]) -> None:
-    folder = make_images()
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "train/dog/1.png")
-    with pytest.raises(DataError, match=r"train/dog/1.png: is 8 x 8 pixels but .* is 6 x 4 pixels; pass size"):
-        load("image_folder", path=folder)
-    assert load("image_folder", path=folder, size=5).input_shape == (3, 5, 5)
-
-
-@pytest.mark.parametrize("in_memory", [True, False])
-@pytest.mark.parametrize(
-    ("file", "data", "message"),
-    [
-        ("train/cat/0.png", b"\x89PNG\r\n\x1a\n", "train/cat/0.png: is not a whole image"),
-        ("train/cat/0.png", b"", "train/cat/0.png: is not a whole image"),
-        ("train/cat/notes.txt", b"hello", "notes.txt: is not an image in a class folder"),
-        ("train/stray.png", b"hello", "stray.png: is not an image in a class folder"),
-        ("test/bird/0.png", b"hello", "classes that train/ has not: bird"),
-    ],
-)
-def test_damaged_image_folders_are_named(
-    make_images: Callable[..., Path], file: str, data: bytes, message: str, in_memory: bool
-) -> None:
-    folder = make_images()
-    (folder / file).parent.mkdir(exist_ok=True)
-    (folder / file).write_bytes(data)
-    with pytest.raises(DataError, match=message):
-        everything(load("image_folder", path=folder, in_memory=in_memory))
-
-
-def test_image_folder_mistakes_are_explained(make_images: Callable[..., Path]) -> None:
-    with pytest.raises(RanvierError, match=r"path=\.\.\."):
-        load("image_folder", path=None)
-    with pytest.raises(RanvierError, match=r"train/<class>/ and test/<class>/; found train"):
-        load("image_folder", path=make_images("half", splits=("train",)))
-    folder = make_images()
-    for options in ({"size": 0}, {"channels": 2}, {"in_memory": "yes"}):
-        with pytest.raises(ArgumentError, match=next(iter(options))):
-            load("image_folder", path=folder, **options)
-
-
-# N-MNIST
-
-
-def test_recording_format(write_recording: Callable[..., bytes]) -> None:
-    t, x, y, p = [0, 70_000, 8_388_607], [0, 33, 5], [33, 0, 6], [1, 0, 1]
-    e = nmnist.read_recording(write_recording(t, x, y, p), "r")
-    assert [e.t.tolist(), e.x.tolist(), e.y.tolist(), e.p.tolist()] == [t, x, y, p]
-    wrapped = nmnist.read_recording(write_recording([5, 6, 7], [1, 0, 2], [1, 240, 2], [0, 0, 0]), "r")
-    assert wrapped.t.tolist() == [5, 7 + 8192] and wrapped.x.tolist() == [1, 2]
-
-
-@pytest.mark.parametrize("in_memory", [True, False, "auto"])
-@pytest.mark.parametrize("values", ["binary", "count"])
-def test_nmnist_in_the_official_layout(nmnist_folder: Path, in_memory: Any, values: Any) -> None:
-    bundle = load("nmnist", root=nmnist_folder, T=6, values=values, in_memory=in_memory)
-    assert (bundle.kind, bundle.input_shape, bundle.mean) == ("event", (6, 2, 34, 34), None)
-    assert (len(bundle.train), len(bundle.test)) == (12, 4)
-    x, y = everything(bundle)
-    assert x.shape == (6, 12, 2, 34, 34) and y.tolist() == [i % 3 for i in range(12)]  # the order of the index
-    for i in range(12):
-        file = nmnist_folder / f"N-MNIST/Train/{i % 3}/{i + 1:05d}.bin"
-        expected = to_frames(nmnist.read_recording(file.read_bytes(), "r"), 6, (34, 34), values=values)
-        assert torch.equal(x[:, i], expected) and torch.equal(bundle.train[i][0], expected)
-
-
-def test_nmnist_folder_zip_and_cache_agree(
-    nmnist_folder: Path, write_zip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = load("nmnist", root=nmnist_folder)
-    packed = write_zip(nmnist_folder / "N-MNIST", tmp_path / "nmnist.zip")
-    zipped, lazy = load("nmnist", path=packed), load("nmnist", path=packed, in_memory=False)
-    assert folder.fingerprint == zipped.fingerprint == lazy.fingerprint
-    assert load("nmnist", path=packed, split_by="count").fingerprint != zipped.fingerprint
-    monkeypatch.setattr(nmnist, "_binned", lambda *_: pytest.fail("binned again"))
-    again = load("nmnist", path=packed)
-    for other in (zipped, lazy, again):
-        assert torch.equal(everything(other)[0], everything(folder)[0])
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("Train/0/00001.bin", b"", "0 bytes are not a whole number"),
-        ("Train/0/00001.bin", b"1234567", "7 bytes are not a whole number"),
-        ("Train/0/00001.bin", bytes([34, 0, 0, 0, 1]), "event 0 lies at x=34, y=0, off the 34 x 34"),
-        ("Train/0/00001.bin", bytes([1, 1, 0, 0, 9, 1, 1, 0, 0, 8]), "event 1 at 8 µs comes after"),
-        ("Train/0/00001.txt", b"hello", "is not a recording"),
-        ("Train/12/00001.bin", b"hello", "is not a recording"),
-    ],
-)
-def test_damaged_nmnist_is_named(nmnist_folder: Path, name: str, data: bytes, message: str) -> None:
-    file = nmnist_folder / "N-MNIST" / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(data)
-    with pytest.raises(DataError, match=f"{name}: .*{message}"):
-        load("nmnist", root=nmnist_folder)
-
-
-def test_nmnist_mistakes_are_explained(nmnist_folder: Path) -> None:
-    for options in ({"T": 0}, {"split_by": "events"}, {"values": "sum"}, {"in_memory": "yes"}):
-        with pytest.raises(ArgumentError, match=next(iter(options))):
-            load("nmnist", root=nmnist_folder, **options)
-    shutil.rmtree(nmnist_folder / "N-MNIST/Test")
-    with pytest.raises(DataError, match="no recordings in Test"):
-        load("nmnist", root=nmnist_folder)
-
-
-def test_real_nmnist_follows_mnist(ranvier_data: Path) -> None:
-    recordings: NDArray[Any] = load("nmnist", root=ranvier_data).train.labels.numpy()
-    images = load("mnist", root=ranvier_data).train.labels.numpy()
-    assert len(recordings) == 1000 and np.array_equal(recordings, images[:1000])
