@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup demo test lint format types imports tests docs rooms bench clean
+.PHONY: help setup demo test lint format types imports tests docs rooms bench wheel-check clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## the local .venv with Ranvier and its tools
 
@@ -51,6 +51,9 @@ rooms: $(STAMP) ## lines per room, and the difference to main
 
 bench: $(STAMP) ## the speed benchmarks (minutes)
 	$(BIN)/python -m benchmarks
+
+wheel-check: $(STAMP) ## build what is committed, install the wheel where nothing else is, use it (minutes; fetches PyTorch)
+	$(BIN)/python scripts/wheel_check.py
 
 clean: ## remove what make made, except runs/
 	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
