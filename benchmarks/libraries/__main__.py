@@ -186,7 +186,7 @@ def main() -> None:
             if ratio < 1:
                 print(f"LOST: {cell['level']} T={cell['T']} B={cell['batch']}: {name} takes {ratio:.2f} of our time")
     name = "libraries-quick" if args.quick else "libraries"
-    path = store(name, "python -m benchmarks libraries" + " --quick" * args.quick, {"cells": cells, "failed": failed})
+    path = store(name, " ".join(("python -m benchmarks libraries", *sys.argv[1:])), {"cells": cells, "failed": failed})
     print(f"stored in benchmarks/results/{path.name}")
     if not args.quick:
         write_page(path)
