@@ -112,10 +112,8 @@ def decisions(net: nn.Module, x: Tensor, batch: int = 50) -> Tensor:
 
 
 def small_spikepoint(settings: dict[str, Any], points: int, classes: int, T: int) -> nn.Module:
-    """Widths 16 to 128, 24 groups of 8 neighbours: 44 thousand parameters for eight classes."""
+    """Widths 16 to 128, by default 24 groups of 8 neighbours: 44 thousand parameters for eight classes."""
     from ranvier.models import create_model
 
-    return create_model(
-        "spikepoint_small", widths=(16, 32, 64, 128), num_points=points, num_groups=24, k=8, num_classes=classes, T=T,
-        **settings,
-    )  # fmt: skip
+    given: dict[str, Any] = {"widths": (16, 32, 64, 128), "num_groups": 24, "k": 8, **settings}
+    return create_model("spikepoint_small", num_points=points, num_classes=classes, T=T, **given)
