@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+NOTEBOOKS = ROOT / "docs" / "notebooks"  # written from notebooks, which tests/test_examples.py runs
+WITH_CODE = [page for page in PAGES if page.parent != NOTEBOOKS and BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -41,3 +42,26 @@ def test_the_verbs_are_documented() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     for verb in VERBS:
         assert f"ranvier {verb}" in page
+
+
+def test_every_benchmark_is_on_the_performance_page() -> None:
+    source = (ROOT / "benchmarks" / "__main__.py").read_text(encoding="utf-8")
+    names = re.findall(r'^    "(\w+)",$', source, re.MULTILINE)
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert len(names) > 10
+    for name in names:
+        assert f"`python -m benchmarks {name}`" in page
+    for stored in (ROOT / "benchmarks" / "results").glob("*.json"):
+        assert f"`{stored.name}`" in page
+
+
+def test_the_architecture_page_has_every_room() -> None:
+    """And each file of the ground floor; a room that is gone is gone from the page."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page[page.index("| room |") : page.index("## Contracts")]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([\w.]+/?)`", row)}
+    package = ROOT / "src" / "ranvier"
+    rooms = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    floor = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    assert named == rooms | floor
