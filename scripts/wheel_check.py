@@ -51,7 +51,7 @@ FIRST_HOUR = (
     Check(("ranvier", "claims", "list"), "spam_quadratic"),
     Check(("ranvier", "bench", "quick", "--out", "runs/quick"), "report"),
     Check(("ranvier", "report", "runs/quick", "--check"), "runs/quick"),
-    Check(("ranvier", "eval", "runs/no_such_run"), "error:", 2),
+    Check(("ranvier", "eval", "runs/no_such_run"), "one is made by: ranvier train", 1),
 )
 
 

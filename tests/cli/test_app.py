@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import ranvier as package
+from ranvier import cli
 from ranvier.cli.app import VERBS, app
 
 
@@ -43,6 +44,24 @@ def _parses(arguments: list[str]) -> None:
     verb = group.commands[arguments[0]]
     with verb.make_context(arguments[0], arguments[1:]):
         pass
+
+
+def test_examples_name_what_there_is() -> None:
+    """Claims, recipes, suites and data sets in the help exist; files of a reader's own (`my_suite.yaml`) may not."""
+    from ranvier.bench import list_suites
+    from ranvier.claims import list_claims
+    from ranvier.data import list_datasets
+    from ranvier.train import list_recipes
+
+    sources = "\n".join(p.read_text(encoding="utf-8") for p in Path(cli.__file__).parent.glob("*.py"))
+    known = {
+        "claims run": list_claims(), "train": list_recipes(), "bench": list_suites(),
+        "data": [info.name for info in list_datasets()],
+    }  # fmt: skip
+    for verb, names in known.items():
+        shown = re.findall(rf"^ +ranvier {verb} ([a-z]\w*)(?![\w./])", sources, re.MULTILINE)
+        assert shown, verb
+        assert set(shown) - {"build"} <= set(names), verb
 
 
 def test_help_of_the_whole_names_every_verb_and_exit_code() -> None:

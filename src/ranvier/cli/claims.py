@@ -23,7 +23,7 @@ def about() -> None:
     \b
     Examples:
       ranvier claims list
-      ranvier claims run spam
+      ranvier claims run spam_quadratic
       ranvier claims report
     """
 
@@ -90,8 +90,8 @@ def run(
 
     \b
     Examples:
-      ranvier claims run spam
-      ranvier claims run spam --seeds 5 --workers 2 --json
+      ranvier claims run spam_quadratic
+      ranvier claims run spam_quadratic --seeds 5 --workers 2 --json
     """
     from ranvier import claims as room
     from ranvier.bench import claim_pages

@@ -41,7 +41,7 @@ def models(
         if pretrained and list_models(pattern, family):
             known = ", ".join(list_models(pretrained=True))
             raise UnknownNameError(f"no model that matches {asked!r} comes with trained weights; these do: {known}")
-        raise UnknownNameError(f"no model matches {asked!r}{nearest(pattern, list_models())}")
+        raise UnknownNameError(f"no model matches {asked!r}{nearest(pattern, list_models())} (all: ranvier models)")
     if as_json:
         print_json(cards)
     elif len(cards) == 1 and cards[0]["name"] == pattern:

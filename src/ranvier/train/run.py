@@ -129,7 +129,10 @@ class RunFolder:
     def recipe(self) -> Recipe:
         """The resolved recipe; `RunError` where there is no run."""
         if not (self.out / RECIPE).exists():
-            raise RunError(f"{self.out} is not the folder of a run: it holds no {RECIPE}")
+            why = f"it holds no {RECIPE}" if self.out.exists() else "it does not exist"
+            raise RunError(
+                f"{self.out} is not the folder of a run: {why}; one is made by: ranvier train RECIPE --out {self.out}"
+            )
         return load_recipe(self.out / RECIPE)
 
     def _check_same(self, recipe: Recipe) -> None:
