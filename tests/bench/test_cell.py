@@ -115,7 +115,7 @@ def test_quick_compares_four_families_with_two_seeds() -> None:
 @pytest.mark.parametrize(
     ("name", "metric", "unit"),
     [
-        ("tasks-segmentation", "miou", "%"), ("tasks-detection", "map", "%"), ("tasks-text", "bits_per_token", "bits"),
+        ("tasks-segmentation", "miou", "%"), ("tasks-detection", "map", "%"), ("tasks-text", "bits_per_token", ""),
     ],
 )  # fmt: skip
 def test_every_task_has_its_figure_ranks_and_page(tmp_path: Path, name: str, metric: str, unit: str) -> None:

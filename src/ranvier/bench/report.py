@@ -194,7 +194,7 @@ def _others(row: Row) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name in names:
         spread = row.spread(lambda result, name=name: result.metrics[name].value if name in result.metrics else None)
-        found.append((score(name).title, quantity.shown(score(name), spread)))
+        found.append((score(name).label, quantity.shown(score(name), spread)))
     return found
 
 
