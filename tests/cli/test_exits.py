@@ -91,3 +91,21 @@ def test_wrong_usage_is_one_line_with_the_nearest_name(
 def test_ctrl_c_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(app_that(None), ["train"]) == 130
     assert "to continue: ranvier train 'a b.yaml' --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["dc", "search"], "(see: ranvier dc search --help)"),
+        (["dc"], "(see: ranvier dc --help)"),
+        (["report"], "(see: ranvier report --help)"),
+        (["nothing"], "(see: ranvier --help)"),
+        (["export", "spiking_mlp", "--to", "foo"], "Invalid value for '--to': 'foo' is not one of 'nir', 'onnx'"),
+    ],
+)
+def test_wrong_usage_says_where_to_look(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from ranvier.cli.app import app
+
+    assert run(app, [*arguments, "--no-such-option"] if said.endswith("dc --help)") else arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and shown.count("\n") == 1 and said in shown

@@ -66,6 +66,7 @@ def run(app: typer.Typer, argv: Sequence[str]) -> int:
             say(f"error: {' '.join(str(error).split())}")
         elif hasattr(error, "format_message"):  # wrong usage, as typer reports it
             message = str(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
+            message = message.replace(": Value error, ", ": ")  # what a parser puts before its own words
             if message:  # empty where the help has just been shown
                 say(f"error: {message}{_where_to_look(arguments)}")
         else:
@@ -74,10 +75,14 @@ def run(app: typer.Typer, argv: Sequence[str]) -> int:
 
 
 def _where_to_look(arguments: Sequence[str]) -> str:
-    verb = next((a for a in arguments[:1] if not a.startswith("-")), "")
     from ranvier.cli.app import VERBS
 
-    return f" (see: ranvier {verb} --help)" if verb in VERBS else " (see: ranvier --help)"
+    words = [*arguments[:2], "", ""]
+    verb = VERBS.get(words[0])
+    if verb is None:
+        return " (see: ranvier --help)"
+    own = [command.name for command in verb.registered_commands] if isinstance(verb, typer.Typer) else []
+    return f" (see: ranvier {' '.join(words[: 1 + (words[1] in own)])} --help)"
 
 
 @contextmanager

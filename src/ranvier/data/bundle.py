@@ -153,7 +153,9 @@ def load(
             )
     folder = data_root(root)
     if entry.needs_root and folder is None and options.get("path") is None:
-        raise DataError(f"data set {name!r} needs its folder: pass root=..., or set RANVIER_DATA. {entry.how}")
+        raise DataError(
+            f"data set {name!r} needs its folder: pass root=... (--data-root), or set RANVIER_DATA. {entry.how}"
+        )
     if entry.needs_root and folder is not None and not folder.is_dir():
         raise DataError(f"data set {name!r}: the data folder {folder} does not exist. {entry.how}")
     parts = entry.load(folder, **options)
