@@ -9,8 +9,8 @@ from ranvier.infer.engine.numba_linear import add_int8, add_one, add_scaled, fin
 
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy")
 
-# `conv_event` and `conv_int8` walk over taps alike, and are written out twice on purpose: a walk that takes its adder as an
-# argument, or closes over it, is not found in Numba's cache by the next process, which would compile it for seconds.
+# `conv_event` and `conv_int8` walk over taps alike and are written out twice on purpose: a walk that takes its adder as
+# an argument, or closes over it, is not found in Numba's cache by the next process, which would compile it for seconds.
 
 
 @_jit
