@@ -55,14 +55,14 @@ def overhead(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     }
     wanted, found = contenders["diffusers UniPC"](), contenders["ranvier, all 1"]()
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    times, _ = in_turn(contenders, rounds, time.perf_counter)
+    times, _ = in_turn(contenders, rounds, time.process_time)
     row = {name: round(t * 1e6 / STEPS, 1) for name, t in times.items()}
     print(f"{shape!s:18} " + " | ".join(f"{name} {us:8.1f} us a step" for name, us in row.items()), flush=True)
     return {"shape": list(shape), "us_a_step": row, "ratio": round(row["diffusers UniPC"] / row["ranvier, DC"], 2)}
 
 
 def pareto(rounds: int) -> list[dict[str, Any]]:
-    """Time and energy (as built) of an image by NFE and T; untrained weights, so only the cost means anything."""
+    """Processor time and energy (as built) of an image by NFE and T; untrained weights, so only the cost means anything."""
     rows: list[dict[str, Any]] = []
     for steps in (1, 2, 4, 8):
         torch.manual_seed(0)
@@ -71,7 +71,7 @@ def pareto(rounds: int) -> list[dict[str, Any]]:
             net(torch.randn(32, 1, 8, 8), torch.rand(32) * 999)
         net.eval()
         contenders = {str(nfe): partial(generate, net, 16, nfe) for nfe in (5, 10, 50)}
-        times, _ = in_turn(contenders, rounds, time.perf_counter)
+        times, _ = in_turn(contenders, rounds, time.process_time)
         energy = measure.energy.as_built(measure.count(net, torch.randn(4, 1, 8, 8))).total_pj
         for nfe in (5, 10, 50):
             rows.append({
