@@ -62,7 +62,7 @@ def overhead(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
 
 
 def pareto(rounds: int) -> list[dict[str, Any]]:
-    """Processor time and energy (as built) of an image by NFE and T; untrained weights, so only the cost means anything."""
+    """Processor time and energy (as built) of an image by NFE and T; weights are untrained: only the cost counts."""
     rows: list[dict[str, Any]] = []
     for steps in (1, 2, 4, 8):
         torch.manual_seed(0)
