@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from ranvier.train.files import explained, write_bytes
 from ranvier.train.records import Record, read_record
 
 RESULT_SCHEMA_VERSION = 1
@@ -261,19 +260,10 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` atomically: a temporary file in the same folder takes the name when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private, and a report is made to be served
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write `text` all or nothing, so that a reader sees the old file or the whole new one; `RunError` when it cannot."""
+    with explained(f"write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, text.encode())
 
 
 def write_result(path: Path, result: Result) -> None:

@@ -19,6 +19,7 @@ from ranvier.bench.result import Failure, Result, read_result, write_json, write
 from ranvier.bench.suite import Cell, Suite, expand, load_suite
 from ranvier.errors import ArgumentError, ConfigError, DataError, RanvierError, nearest
 from ranvier.measure.machine import available_cores
+from ranvier.train.files import explained
 
 RunnerName = Literal["process", "inline", "ray"]
 
@@ -265,7 +266,9 @@ def _locked(folder: Path) -> Iterator[None]:
     except ImportError:  # no advisory locks on this system
         yield
         return
-    with open(folder / ".lock", "w") as lock:
+    with explained(f"write in {folder}"):
+        lock = open(folder / ".lock", "w")  # noqa: SIM115  (closed by the next line)
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

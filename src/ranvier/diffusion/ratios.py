@@ -13,7 +13,7 @@ from typing import Any
 from ranvier.diffusion.grid import TimeGrid
 from ranvier.diffusion.settings import SolverSettings
 from ranvier.errors import ArgumentError, ConfigError
-from ranvier.train.files import write_json
+from ranvier.train.files import explained, write_json
 
 FORMAT = 1
 _SAME_TIME = 1e-9
@@ -125,7 +125,9 @@ class CompensationRatios:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file, whole or not at all."""
-        write_json(Path(path), self.to_json())
+        with explained(f"write {path}"):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_json(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CompensationRatios:

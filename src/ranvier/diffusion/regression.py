@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ranvier.diffusion.ratios import CompensationRatios, read_json
 from ranvier.errors import ArgumentError, ConfigError
-from ranvier.train.files import write_json
+from ranvier.train.files import explained, write_bytes, write_json
 
 NFE_UNIT, CFG_UNIT, STEPS_UNIT = 50.0, 12.0, 8.0
 FREE = 2
@@ -166,11 +167,15 @@ class CascadePolynomialRegression:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON, or with the ending .npy the published layout (float64, x ascending, f and n descending)."""
+        content = io.BytesIO()
         if Path(path).suffix == ".npy":
-            with open(path, "wb") as file:
-                np.save(file, self.official())
-        else:
-            write_json(Path(path), self.to_json())
+            np.save(content, self.official())
+        with explained(f"write {path}"):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            if Path(path).suffix == ".npy":
+                write_bytes(Path(path), content.getvalue())
+            else:
+                write_json(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CascadePolynomialRegression:

@@ -14,6 +14,7 @@ from torch import nn
 from ranvier.errors import ArgumentError, CheckpointError
 from ranvier.infer.artifact import write_atomically
 from ranvier.infer.convert_ann import AnnConversion, average_pools, with_neurons
+from ranvier.infer.writing import writing
 from ranvier.models import create_model
 
 WEIGHTS, DESCRIPTION = "snn.safetensors", "snn.json"
@@ -43,7 +44,8 @@ def save_ann_conversion(
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"conversion: its arguments or notes are not plain data ({error})") from None
     out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in conversion.net.state_dict().items()}
     write_atomically(out / WEIGHTS, save(tensors))
     write_atomically(out / DESCRIPTION, text.encode())

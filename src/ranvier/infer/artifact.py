@@ -15,6 +15,7 @@ from ranvier.errors import ArgumentError, CheckpointError
 from ranvier.infer.convert import Conversion, apply_plan
 from ranvier.infer.plan import Plan
 from ranvier.infer.spike_synapse import SpikeSynapse
+from ranvier.infer.writing import writing
 from ranvier.layers.quant import pack_levels, unpack_levels
 from ranvier.models import create_model
 
@@ -35,7 +36,8 @@ def save_converted(conversion: Conversion, folder: str | os.PathLike[str]) -> Pa
     if not isinstance(config, dict):
         raise ArgumentError("conversion: only a model from ranvier.create_model can be written, which can be rebuilt")
     out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     integer = _integer_layers(net)
     tensors: dict[str, Tensor] = {}
     for name, value in net.state_dict().items():
@@ -116,14 +118,15 @@ def _integer_layers(net: nn.Module) -> dict[str, int]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`: readers see the old file or the whole new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Replace `path` by `content`: readers see the old file or the whole new one. Else `CheckpointError`."""
+    with writing(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise

@@ -17,6 +17,7 @@ from ranvier.infer.engine.c_kernels import CONSTANTS, KINDS_OF, OWN_KINDS, PRELU
 from ranvier.infer.engine.codes import FIELDS
 from ranvier.infer.engine.engine import Engine
 from ranvier.infer.engine.program import Arena
+from ranvier.infer.writing import writing
 
 _ARENAS = {"F": "real", "J": "int32_t", "Q": "int8_t", "A": "int32_t", "U": "uint64_t"}
 
@@ -92,10 +93,11 @@ void {name}_step(const {real} *x, {real} *y);
 #endif
 """
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    _write(target / f"{name}.h", header)
-    _write(target / f"{name}_weights.h", _constants(memory, real))
-    _write(target / f"{name}.c", _source(engine, memory, name, real))
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+        _write(target / f"{name}.h", header)
+        _write(target / f"{name}_weights.h", _constants(memory, real))
+        _write(target / f"{name}.c", _source(engine, memory, name, real))
     return target
 
 

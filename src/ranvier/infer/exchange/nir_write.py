@@ -30,6 +30,7 @@ from ranvier.infer.exchange.nir_synapses import (
 )
 from ranvier.infer.exchange.pieces import Piece, filled, node_name
 from ranvier.infer.exchange.targets import Target, find_target
+from ranvier.infer.writing import writing
 from ranvier.layers.leaky_readout import LeakyReadout
 from ranvier.neurons import Neuron
 
@@ -83,15 +84,16 @@ def write_nir(graph: Any, path: str | os.PathLike[str]) -> Path:
     """Write a `nir.NIRGraph` to a file (HDF5), whole or not at all."""
     nir: Any = require("nir", extra="export")
     out = Path(path)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    os.close(handle)
-    try:
-        nir.write(temporary, graph)
-        os.replace(temporary, out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+        os.close(handle)
+        try:
+            nir.write(temporary, graph)
+            os.replace(temporary, out)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
     return out
 
 

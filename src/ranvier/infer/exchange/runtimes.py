@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ranvier.errors import ArgumentError
 from ranvier.extras import require
 from ranvier.infer.exchange.traced import Mode, StepNet, plain_copy, plain_operations, sequence_example, step_net
+from ranvier.infer.writing import writing
 from ranvier.state import carry
 
 
@@ -193,11 +194,12 @@ def _compare(net: nn.Module, x: Tensor, mode: str, run: Callable[..., Any]) -> f
 
 
 def _written(path: Path, write: Callable[[str], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name  # archives hold the name of their file
-        write(str(temporary))
-        os.replace(temporary, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            temporary = Path(folder) / path.name  # archives hold the name of their file
+            write(str(temporary))
+            os.replace(temporary, path)
 
 
 @contextmanager
