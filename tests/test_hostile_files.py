@@ -157,3 +157,48 @@ def test_categories_and_boxes_of_coco_are_checked(tmp_path: Path) -> None:
         (tmp_path / target.hit).write_text(json.dumps(document))
         with pytest.raises(DataError):
             load("coco", tmp_path, path="set", size=16)
+
+
+@pytest.mark.parametrize("name", ["spikes.h5", "nir"])
+def test_a_heap_that_the_library_would_read_for_ever_is_refused(name: str, tmp_path: Path) -> None:
+    target = next(t for t in TARGETS if t.name == name)
+    data = bytearray(target.sound)
+    first = data.index(b"GCOL\x01") + 16
+    data[first : first + 16] = bytes(16)  # an unused object without a length
+    (tmp_path / target.hit).write_bytes(data)
+    with pytest.raises(DataError, match="damaged HDF5 file"):
+        target.read(tmp_path / target.hit)
+
+
+def test_lengths_in_an_aedat4_file_are_checked(tmp_path: Path) -> None:
+    target = next(t for t in TARGETS if t.name == "events.aedat4")
+    file, sound = tmp_path / "events.aedat4", target.sound
+    assert target.files and len(sound) > 800
+    for place in (14, 18 + int.from_bytes(sound[14:18], "little") + 4):  # of the header, and of the first packet
+        data = bytearray(sound)
+        data[place : place + 4] = b"\xff\xff\xff\x7f"
+        file.write_bytes(data)
+        with pytest.raises(DataError, match="announces"):
+            target.read(file)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_matlab_files_are_read_as_the_library_that_wrote_them_reads_them(packed: bool) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    from ranvier.data.events.mat import read_mat
+
+    file = io.BytesIO()
+    table = {
+        "x": np.arange(7, dtype=np.uint16), "ts": np.arange(7.0) * 1e6, "p": np.array([[1, -1, 0]], np.int8),
+        "some_longer_name": np.arange(6, dtype=np.int64).reshape(2, 3), "text": "no numbers", "c": np.array([1j]),
+    }  # fmt: skip
+    scipy_io.savemat(file, table, do_compression=packed)
+    found = read_mat(file.getvalue(), "f")
+    expected = scipy_io.loadmat(io.BytesIO(file.getvalue()))
+    assert sorted(found) == ["p", "some_longer_name", "ts", "x"]
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name].reshape(-1, order="F"))
+    with pytest.raises(DataError, match="whole MATLAB"):
+        read_mat(file.getvalue()[:-3], "f")
+    with pytest.raises(DataError, match="not a MATLAB"):
+        read_mat(b"\x89HDF" + bytes(300), "f")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.data.audio.spikes import SpikeRecordings, microseconds
+from ranvier.data.hdf5 import check_heaps
 from ranvier.errors import DataError
 from ranvier.extras import require
 
@@ -27,6 +28,7 @@ def read_spike_file(path: Path, channels: int = 700, empty: bool = False) -> Spi
     h5py: Any = require("h5py", extra="data")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
+    check_heaps(path, str(path))
     try:
         with h5py.File(path, "r") as file:
             return _read(h5py, file, path, channels, empty)

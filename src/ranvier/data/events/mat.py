@@ -51,6 +51,8 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
             raise ValueError(f"an element of {size} bytes goes beyond the end")
         yield kind, data[place + 8 : place + 8 + size]
         place += 8 + size + (-size % 8 if kind != _COMPRESSED else 0)
+    if data[place:].strip(b"\0"):
+        raise ValueError("it ends in the middle of an element")
 
 
 def _variable(data: bytes, order: str) -> tuple[str, NDArray[Any]] | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ranvier.data.archive import Archive, stamp
 from ranvier.data.bundle import DATASETS, DatasetEntry, Parts, first_existing, located
 from ranvier.data.cache import cache_key, keep, lookup
+from ranvier.data.hdf5 import check_heaps
 from ranvier.data.points.off import read_off, sample_surface
 from ranvier.data.points.samples import CloudSamples, normalise_to_sphere
 from ranvier.errors import ArgumentError, DataError
@@ -143,8 +144,10 @@ def _hdf5(archive: Archive, points: int, channels: int, sampling: str) -> tuple[
         labels: list[NDArray[np.int64]] = []
         for name in names:
             where = archive.where(name)
+            content = archive.read(name)
+            check_heaps(content, where)
             try:
-                with h5py.File(io.BytesIO(archive.read(name)), "r") as file:
+                with h5py.File(io.BytesIO(content), "r") as file:
                     data = np.asarray(file["data"][:], np.float32)
                     normal = np.asarray(file["normal"][:], np.float32) if channels == 6 else data[..., :0]
                     label = np.asarray(file["label"][:], np.int64).reshape(-1)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ranvier.data.hdf5 import check_heaps
 from ranvier.errors import ArgumentError, DataError
 from ranvier.extras import require
 from ranvier.infer.exchange.nir_layers import layer_of
@@ -63,6 +64,7 @@ def from_nir(
 def _read(path: Path, nir: Any) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
+    check_heaps(path, str(path))
     try:
         return nir.read(path)
     except Exception as error:  # the reader has no error type of its own
