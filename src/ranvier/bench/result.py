@@ -260,7 +260,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` all or nothing, so that a reader sees the old file or the whole new one; `RunError` when it cannot."""
+    """Write `text` all or nothing: a reader sees the old file or the whole new one; `RunError` when it cannot."""
     with explained(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, text.encode())
