@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ranvier.errors import ArgumentError, DataError
-from ranvier.loop import Comms, FedAvg, GapFollow, LidarNav2D, Message, PersistenceMap, SectorAuction, SenseActLoop
+from ranvier.loop import (
+    Comms,
+    FedAvg,
+    GapFollow,
+    LidarNav2D,
+    Message,
+    PersistenceMap,
+    SectorAuction,
+    SenseActLoop,
+    Tick,
+)
 from ranvier.loop.multi import Client, message_bits, stochastic_round
 from ranvier.loop.multi.message import RANGE_STEP
 from ranvier.loop.sensing import build
@@ -85,6 +95,21 @@ def test_a_dead_link_is_like_silence_but_costs() -> None:
     _, lost = run(Comms(loss=1.0))
     assert [e.ticks for e in silent.episodes] == [e.ticks for e in lost.episodes]
     assert lost.energy()["radio"] > 0
+
+
+def test_where_a_sender_stands_is_in_the_way() -> None:
+    seen: list[torch.Tensor] = []
+
+    def check(lp: SenseActLoop, tick: Tick) -> None:
+        gap = tick.position[1] - tick.position[0]
+        beam = round(float(torch.atan2(gap[1], gap[0])) / (2 * torch.pi / 120)) % 120
+        seen.append(lp._bodies[0, beam] - (gap.norm() - 0.25))  # pyright: ignore[reportPrivateUsage]
+        assert bool((lp._bodies[0] > 1e8).any())  # pyright: ignore[reportPrivateUsage]
+
+    loop = SenseActLoop(LidarNav2D(1, 2, max_ticks=8), None, PersistenceMap(), build("priority:6", gate=True),
+                        GapFollow(), None, Comms(), strict=True)  # fmt: skip
+    loop.run(1, seed=3, on_tick=check)
+    assert len(seen) == 8 and all(0 <= float(gap) < 0.01 for gap in seen)  # a beam passes near the middle
 
 
 def test_liars_lose_trust_and_the_honest_keep_it() -> None:

@@ -169,6 +169,7 @@ class SenseActLoop:
         self._distrust = torch.zeros(rows, dtype=torch.float64)
         self._full_scan = torch.zeros(rows, dtype=torch.bool)
         self._discount = torch.ones(rows, SECTORS, dtype=torch.float64)
+        self._bodies = torch.full((rows, 1), 1e9, dtype=torch.float64)
         self._sectors = torch.zeros(rows, dtype=torch.int64)
         self._latency_sum = torch.zeros(rows, dtype=torch.int64)
         self._modes = torch.zeros(rows, len(MODES), dtype=torch.int64)
@@ -236,7 +237,7 @@ class SenseActLoop:
         ranges = belief.ranges
         if self.compensate:
             ranges = self._ahead(position, velocity, belief, scan)
-        ranges = torch.minimum(ranges, verdict.ranges)
+        ranges = torch.minimum(torch.minimum(ranges, verdict.ranges), self._bodies)
         cap = torch.minimum(verdict.speed_cap, torch.where(cautious | unjudged, 0.4, 100.0).double())
         command, uncontrolled, delay = guard.call(
             "control", now, lambda: self.controller.act(ranges, bearing, distance, self._heading, cap),
@@ -292,10 +293,12 @@ class SenseActLoop:
         late += delay
         if heard is None or bool(failed.all()):
             self._discount = torch.ones_like(self._discount)
+            self._bodies = torch.full_like(self._bodies, 1e9)
             return none, none
         stamp = torch.where(failed[:, None], -1, heard.stamp)
         self.predictor.insert(heard.points, stamp)
         self._discount = torch.where(failed[:, None], 1.0, heard.discount)
+        self._bodies = torch.where(failed[:, None], 1e9, heard.bodies)
         return heard.bits, self.latency.radio(heard.bits)
 
     def _ahead(self, position: Tensor, velocity: Tensor, belief: Belief, scan: Scan) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ranvier.errors import ArgumentError
 from ranvier.loop.clock import EventQueue
-from ranvier.loop.envs.geometry import ANGLES, BEAMS, PER_SECTOR, SECTORS, STEP, wrap
+from ranvier.loop.envs.geometry import ANGLES, BEAMS, PER_SECTOR, SECTORS, STEP, to_discs, wrap
 from ranvier.loop.multi.message import RANGE_STEP, SECTOR_BITS, message_bits
 from ranvier.loop.randomness import Randomness
 from ranvier.loop.sensing.policies import Decision
@@ -21,12 +21,14 @@ from ranvier.loop.trust.verdict import SAFE_STOP, Verdict
 @dataclass
 class Heard:
     """What the messages of a tick brought, rows first: points `[N, K, 2]`, their ticks `[N, K]` (−1: none), the factor
-    on each sector's priority `[N, 30]`, bits sent `[N]`."""
+    on each sector's priority `[N, 30]`, bits sent `[N]`, and how far along each beam to the bodies of senders that
+    said lately where they are `[N, 120]` (1e9: nobody)."""
 
     points: Tensor
     stamp: Tensor
     discount: Tensor
     bits: Tensor
+    bodies: Tensor
 
 
 @dataclass
@@ -72,7 +74,8 @@ class Comms:
 
     Receivers turn returns into points of the world, with their age, if they trust the sender: a sender whose points
     keep contradicting the receiver's own fresh returns (median test) loses trust, and its points are ignored. Points
-    whose echo is an agent's own body are left out.
+    whose echo is an agent's own body are left out; where a trusted sender stood, its header says, and for half a second
+    that is a disc of `body` metres in the receiver's way.
 
     Args:
         loss: probability that a message does not reach a receiver.
@@ -82,6 +85,8 @@ class Comms:
         liars: agents that send ghosts: half of their returns moved to U[0.3, 1.5] m.
         distrust: whether receivers judge senders.
     """
+
+    body, fresh_ticks = 0.25, 5
 
     def __init__(self, loss: float = 0.0, reach: float = 8.0, delay_us: int = 0, auction: SectorAuction | None = None,
                  liars: tuple[int, ...] = (), distrust: bool = True) -> None:  # fmt: skip
@@ -101,6 +106,7 @@ class Comms:
         self._arrived: list[_Packet] = []
         self._covered = torch.full((worlds, agents, agents, SECTORS), -1000, dtype=torch.int64)
         self._place = torch.zeros(worlds, agents, agents, 2, dtype=torch.float64)
+        self._said = torch.full((worlds, agents, agents), -1000, dtype=torch.int64)
         self._own = torch.zeros(worlds, agents, BEAMS, dtype=torch.float64)
         self._own_when = torch.full((worlds, agents, BEAMS), -1000, dtype=torch.int64)
 
@@ -156,6 +162,7 @@ class Comms:
             heard = packet.delivered[..., None] & packet.covered[:, None]
             self._covered = torch.where(heard, packet.tick, self._covered)
             self._place = torch.where(packet.delivered[..., None], packet.place[:, None], self._place)
+            self._said = torch.where(packet.delivered, packet.tick, self._said)
         self._arrived.clear()
         rows = worlds * agents
         if points:
@@ -172,7 +179,10 @@ class Comms:
             discount = self.auction.discount(
                 here.flatten(0, 1), self._place.flatten(0, 1), fresh.flatten(0, 1), self.trust.flatten(0, 1)
             )
-        return Heard(stacked, stamp, discount, bits)
+        there = (tick - self._said <= self.fresh_ticks) & (self.trust > 0.5)
+        size = torch.where(there, self.body, 0.0).double().flatten(0, 1)
+        bodies = to_discs(here.flatten(0, 1), self._place.flatten(0, 1), size)[0].clamp(max=1e9)
+        return Heard(stacked, stamp, discount, bits, bodies)
 
     def _judge(self, packet: _Packet, here: Tensor, tick: int) -> None:
         """Median test: where a sender's echoes fall into beams that the receiver has just looked into, does its own
