@@ -1,6 +1,6 @@
 """CPU kernels of the leaky scan.
 
-Columns (neurons) are processed in blocks and time in chunks, so that the membranes of a chunk stay in the second-level
+Columns (neurons) are processed in blocks and time in chunks, so that the membranes of a chunk stay in the
 cache. Forward leaves the membrane at every chunk border (4/32 byte an element and step in float32, nothing up to 32
 steps); backward recomputes the membranes of a chunk from there and walks back through it, so that main memory sees
 three streams: input and upstream gradient in, input gradient out. Kernels are specialised on the discrete options and
@@ -28,7 +28,7 @@ from ranvier.ops.step_rows import StepRows, even
 from ranvier.ops.vector_math import exp_minus32, select
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
-WIDTH = 2048  # columns a block: with a chunk of float32 membranes 256 kB, half of a usual second-level cache
+WIDTH = 8192  # columns a block: rows of 32 kB in float32, since prefetchers start anew with every row, and 1 MB a chunk
 
 
 # LLVM vectorises the inner loops only if their indices are unsigned (numba adds a wrap-around test to signed ones), no
@@ -132,8 +132,8 @@ def _backward_kernel(
                 _fill(kk, k, start, n)
                 _fill(th, theta, start, n)
             k0, th0 = kk[0], th[0]
-            gkk[:] = 0
-            gv[:] = 0
+            gkk[:n] = 0
+            gv[:n] = 0
             if gv_last.size > 0:
                 gv[:n] = gv_last[start : start + n]
             for c in range((steps - 1) // CHUNK, -1, -1):
