@@ -144,3 +144,18 @@ def test_the_adapter_names_the_missing_package(monkeypatch: pytest.MonkeyPatch) 
         to_neurobench(nn.Flatten())
     with pytest.raises(ArgumentError, match="readout"):
         to_neurobench(nn.Flatten(), "sum")  # type: ignore[arg-type]
+
+
+def test_layers_of_sparse_tensors_are_counted() -> None:
+    torch.manual_seed(0)
+    net = ranvier.create_model(
+        "e3dsnn_seg_l",
+        voxel_size=0.2,
+        range=[0, 0, 0, 2, 2, 2],
+        embed=4,
+        channels=[4, 4],
+        depths=[1, 1],
+        decoder=[4, 4],
+    )
+    found = neurobench(net.eval(), torch.rand(2, 40, 4) * 2).to_dict()["neurobench"]
+    assert found["SynapticOperations"]["Dense"] > 0
