@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ranvier.data import loader
 from ranvier.data.targets import UNCOUNTED, objects
 from ranvier.errors import ConfigError
 from ranvier.models import Detection, DetectionNet
 from ranvier.train.average_precision import Truth, cloud_scores, image_scores
 from ranvier.train.evaluation import Evaluation
 from ranvier.train.plain_objective import PlainObjective
-from ranvier.train.rates import RateMeter
 from ranvier.train.recipe import TrainSection
+from ranvier.train.survey import How, Survey
 
 
 class ObjectDetection(PlainObjective):
@@ -44,53 +41,32 @@ class ObjectDetection(PlainObjective):
 
 
 @torch.no_grad()
-def measure_detection(
-    net: nn.Module,
-    dataset: Dataset[Any],
-    batch_size: int,
-    *,
-    device: str | torch.device = "cpu",
-    seed: int = 0,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    rank: int = 0,
-    world: int = 1,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-) -> Evaluation:
+def measure_detection(net: nn.Module, dataset: Dataset[Any], batch_size: int, **how: Unpack[How]) -> Evaluation:
     """Average precision on `dataset` (`image_scores` or `cloud_scores`) and the mean loss of a batch.
 
     Precision is not a sum over samples: each of several processes goes through the whole set.
     """
-    started = time.perf_counter()
-    device = torch.device(device)
-    dtype = next((p.dtype for p in net.parameters()), torch.float32)
+    survey = Survey(net, **how)
     detector = cast("DetectionNet", net)
-    meter = RateMeter(net)
     found: list[Detection] = []
     truth: list[Truth] = []
     levels: list[Tensor] = []
     losses: list[float] = []
-    training = net.training
-    net.eval()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            for number, (x, y) in enumerate(loader(dataset, batch_size, prefetch=1)):
-                shown = x.to(device, dtype if dtype == torch.float64 else None)
-                with meter.watching(number < 2), autocast():
-                    found += [_on_cpu(one) for one in detector.detect(shown)]
-                    boxes, labels, _ = objects(y.to(device))
-                    losses.append(float(torch.stack(list(detector.loss(shown, boxes, labels).values())).sum()) * len(y))
-                boxes, labels, own = objects(y, counted=False)
-                limit = UNCOUNTED[y.shape[-1] - 2]
-                truth += [Truth(b, k, level >= limit) for b, k, level in zip(boxes, labels, own, strict=True)]
-                levels += own
-    finally:
-        net.train(training)
+    with survey.batches(dataset, batch_size, whole=True) as batches:
+        for number, (x, y) in enumerate(batches):
+            shown = survey.shown(x)
+            with survey.watching(number):
+                found += [_on_cpu(one) for one in detector.detect(shown)]
+                boxes, labels, _ = objects(y.to(survey.device))
+                losses.append(float(torch.stack(list(detector.loss(shown, boxes, labels).values())).sum()) * len(y))
+            boxes, labels, own = objects(y, counted=False)
+            limit = UNCOUNTED[y.shape[-1] - 2]
+            truth += [Truth(b, k, level >= limit) for b, k, level in zip(boxes, labels, own, strict=True)]
+            levels += own
     flat = truth[0].boxes.shape[1] == 4
     classes = detector.num_classes
     scores = image_scores(found, truth, classes) if flat else cloud_scores(found, truth, levels, classes)
-    seconds = time.perf_counter() - started
-    return Evaluation(len(truth), None, sum(losses) / len(truth), (), meter.take(), seconds, scores)
+    return Evaluation(len(truth), None, sum(losses) / len(truth), (), survey.rate(), survey.seconds(), scores)
 
 
 def _on_cpu(one: Detection) -> Detection:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ranvier.data import loader
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.models import Denoiser, DetectionNet, LanguageModel
 from ranvier.train.diagnose import NonFiniteError
 from ranvier.train.non_finite import spoilt_samples
-from ranvier.train.rates import RateMeter
 from ranvier.train.readout import Readout, read_out, running
-
-_RATE_BATCHES = 2  # enough to see how often neurons fire, without slowing the rest
+from ranvier.train.survey import How, Survey
 
 
 @dataclass(frozen=True)
@@ -132,56 +126,35 @@ def _figures(net: nn.Module, dataset: Dataset[Any], batch_size: int, readout: Re
 
 @torch.no_grad()
 def measure(
-    net: nn.Module,
-    dataset: Dataset[Any],
-    batch_size: int,
-    *,
-    device: str | torch.device = "cpu",
-    seed: int = 0,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    rank: int = 0,
-    world: int = 1,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-    readout: Readout = "mean",
+    net: nn.Module, dataset: Dataset[Any], batch_size: int, *, readout: Readout = "mean", **how: Unpack[How]
 ) -> Evaluation:
-    """`evaluate` for a net on its device; `reduce` sums a tensor over the `world` processes that share the work."""
-    started = time.perf_counter()
-    device = torch.device(device)
-    dtype = next((p.dtype for p in net.parameters()), torch.float32)
-    meter = RateMeter(net)
+    """`evaluate` for a net on its device."""
+    survey = Survey(net, **how)
     sums = torch.zeros(2, dtype=torch.float64)
     correct: Tensor | None = None
-    training = net.training
-    net.eval()
-    devices = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            batches = loader(dataset, batch_size, rank=rank, world=world, prefetch=1)
-            for number, ((x, y), places) in enumerate(zip(batches, batches.indices, strict=True)):
-                spoilt = spoilt_samples(x, int(getattr(dataset, "time_first", x.dim() == 5)), places, "the data set")
-                if spoilt is not None and world == 1:
-                    raise NonFiniteError(f"the net cannot be evaluated: {spoilt}")
-                with meter.watching(number < _RATE_BATCHES), autocast():
-                    logits = net(x.to(device, dtype if dtype == torch.float64 else None))
-                if logits.dim() != 3:
-                    raise ShapeError(f"the model must return per-step logits [T, B, K], got {tuple(logits.shape)}")
-                hits, loss = _count(logits.float() if dtype != torch.float64 else logits, y.to(device), readout)
-                correct = hits if correct is None else correct + hits
-                loss = math.nan if spoilt else float(loss)  # of several processes, all learn of it by the sum
-                sums += torch.tensor([loss, len(y)], dtype=torch.float64)
-    finally:
-        net.train(training)
-    assert correct is not None or world > 1
-    if reduce is not None:
-        steps = int(reduce(torch.tensor(0 if correct is None else len(correct), device=device)).item()) // world
-        correct = torch.zeros(steps, dtype=torch.float64, device=device) if correct is None else correct
-        correct = reduce(correct)
-        sums = reduce(sums.to(device)).cpu()
+    with survey.batches(dataset, batch_size) as batches:
+        for number, ((x, y), places) in enumerate(zip(batches, batches.indices, strict=True)):
+            spoilt = spoilt_samples(x, int(getattr(dataset, "time_first", x.dim() == 5)), places, "the data set")
+            if spoilt is not None and survey.world == 1:
+                raise NonFiniteError(f"the net cannot be evaluated: {spoilt}")
+            with survey.watching(number):
+                logits = net(survey.shown(x))
+            if logits.dim() != 3:
+                raise ShapeError(f"the model must return per-step logits [T, B, K], got {tuple(logits.shape)}")
+            hits, loss = _count(survey.exact(logits), y.to(survey.device), readout)
+            correct = hits if correct is None else correct + hits
+            loss = math.nan if spoilt else float(loss)  # of several processes, all learn of it by the sum
+            sums += torch.tensor([loss, len(y)], dtype=torch.float64)
+    assert correct is not None or survey.world > 1
+    if survey.reduce is not None:
+        steps = torch.tensor(0 if correct is None else len(correct), device=survey.device)
+        steps = int(survey.reduce(steps).item()) // survey.world
+        correct = torch.zeros(steps, dtype=torch.float64, device=survey.device) if correct is None else correct
+        correct = survey.reduce(correct)
     assert correct is not None
-    total_loss, n = sums.tolist()
+    total_loss, n = survey.total(sums).tolist()
     by_step = tuple(count / n for count in correct.tolist())
-    return Evaluation(int(n), by_step[-1], total_loss / n, by_step, meter.take(), time.perf_counter() - started)
+    return Evaluation(int(n), by_step[-1], total_loss / n, by_step, survey.rate(), survey.seconds())
 
 
 def _count(logits: Tensor, y: Tensor, readout: Readout) -> tuple[Tensor, Tensor]:

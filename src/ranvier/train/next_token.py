@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ranvier.data import loader
 from ranvier.errors import ShapeError
 from ranvier.state import carry
 from ranvier.train.evaluation import Evaluation
 from ranvier.train.plain_objective import PlainObjective
-from ranvier.train.rates import RateMeter
 from ranvier.train.recipe import TrainSection
+from ranvier.train.survey import How, Survey
 
 
 class _L2Wrap(torch.autograd.Function):
@@ -90,31 +87,14 @@ class NextToken(PlainObjective):
 
 
 @torch.no_grad()
-def measure_next_token(
-    net: nn.Module,
-    dataset: Dataset[Any],
-    batch_size: int,
-    *,
-    device: str | torch.device = "cpu",
-    seed: int = 0,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    rank: int = 0,
-    world: int = 1,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-) -> Evaluation:
+def measure_next_token(net: nn.Module, dataset: Dataset[Any], batch_size: int, **how: Unpack[How]) -> Evaluation:
     """Mean cross-entropy in nats a token over the windows of `dataset`, each read from an empty state."""
-    del seed
-    started = time.perf_counter()
-    meter = RateMeter(net)
+    survey = Survey(net, **how)
     sums = torch.zeros(2, dtype=torch.float64)
-    training = net.training
-    net.eval()
-    try:
-        for number, (x, y) in enumerate(loader(dataset, batch_size, rank=rank, world=world, prefetch=1)):
-            with meter.watching(number < 2), autocast():
-                loss = next_token_loss(net(x.to(device)), y.to(device))
+    with survey.batches(dataset, batch_size) as batches:
+        for number, (x, y) in enumerate(batches):
+            with survey.watching(number):
+                loss = next_token_loss(net(x.to(survey.device)), y.to(survey.device))
             sums += torch.tensor([float(loss) * len(y), len(y)], dtype=torch.float64)
-    finally:
-        net.train(training)
-    total, n = (sums if reduce is None else reduce(sums.to(device)).cpu()).tolist()
-    return Evaluation(int(n), None, total / n, (), meter.take(), time.perf_counter() - started)
+    total, n = survey.total(sums).tolist()
+    return Evaluation(int(n), None, total / n, (), survey.rate(), survey.seconds())

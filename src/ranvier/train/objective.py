@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ranvier.data import Samples, loader
+from ranvier.data import Samples
 from ranvier.errors import ConfigError
 from ranvier.models import Denoiser, DetectionNet, LanguageModel
 from ranvier.train.evaluation import Evaluation, measure
 from ranvier.train.loss import hits, recipe_loss
 from ranvier.train.next_token import NextToken
 from ranvier.train.plain_objective import PlainObjective
-from ranvier.train.rates import RateMeter
 from ranvier.train.recipe import Recipe, TrainSection
+from ranvier.train.survey import How, Survey
 
 if TYPE_CHECKING:
     from ranvier.train.assemble import Splits
@@ -135,36 +133,17 @@ def _denoising_loss(net: Denoiser, forward: Callable[..., Tensor], x: Tensor, y:
 
 
 @torch.no_grad()
-def measure_denoising(
-    net: nn.Module,
-    dataset: Dataset[Any],
-    batch_size: int,
-    *,
-    device: str | torch.device = "cpu",
-    seed: int = 0,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    rank: int = 0,
-    world: int = 1,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-) -> Evaluation:
+def measure_denoising(net: nn.Module, dataset: Dataset[Any], batch_size: int, **how: Unpack[How]) -> Evaluation:
     """The denoising error of `net`, at times and with noise that depend on `seed` only; `accuracy` is None."""
     assert isinstance(net, Denoiser)
-    started = time.perf_counter()
-    device = torch.device(device)
-    dtype = next((p.dtype for p in net.parameters()), torch.float32)
-    meter = RateMeter(net)
+    survey = Survey(net, **how)
+    survey.seed += survey.rank  # each process draws times and noise for its own share
     sums = torch.zeros(2, dtype=torch.float64)
-    training = net.training
-    net.eval()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed + rank)
-            for number, (x, y) in enumerate(loader(dataset, batch_size, rank=rank, world=world, prefetch=1)):
-                image = x.to(device, dtype if dtype == torch.float64 else None)
-                with meter.watching(number < 2), autocast():
-                    errors = _denoising_loss(net, net, image, y.to(device), hidden=0.0)
-                sums += torch.tensor([float(errors.sum()), len(y)], dtype=torch.float64)
-    finally:
-        net.train(training)
-    total, n = (sums if reduce is None else reduce(sums.to(device)).cpu()).tolist()
-    return Evaluation(int(n), None, total / n, (), meter.take(), time.perf_counter() - started)
+    with survey.batches(dataset, batch_size) as batches:
+        for number, (x, y) in enumerate(batches):
+            image = survey.shown(x)
+            with survey.watching(number):
+                errors = _denoising_loss(net, net, image, y.to(survey.device), hidden=0.0)
+            sums += torch.tensor([float(errors.sum()), len(y)], dtype=torch.float64)
+    total, n = survey.total(sums).tolist()
+    return Evaluation(int(n), None, total / n, (), survey.rate(), survey.seconds())

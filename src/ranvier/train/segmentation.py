@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ranvier.data import loader
 from ranvier.errors import ConfigError, ShapeError
 from ranvier.train.confusion import confusion, segmentation_scores
 from ranvier.train.evaluation import Evaluation
 from ranvier.train.plain_objective import PlainObjective
-from ranvier.train.rates import RateMeter
 from ranvier.train.readout import Readout, read_out
 from ranvier.train.recipe import TrainSection
+from ranvier.train.survey import How, Survey
 
 
 class Segmentation(PlainObjective):
@@ -53,47 +50,25 @@ class Segmentation(PlainObjective):
 
 @torch.no_grad()
 def measure_segmentation(
-    net: nn.Module,
-    dataset: Dataset[Any],
-    batch_size: int,
-    *,
-    device: str | torch.device = "cpu",
-    seed: int = 0,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    rank: int = 0,
-    world: int = 1,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-    readout: Readout = "mean",
+    net: nn.Module, dataset: Dataset[Any], batch_size: int, *, readout: Readout = "mean", **how: Unpack[How]
 ) -> Evaluation:
     """mIoU and accuracies over all pixels or points of `dataset`, and the mean loss of one; see `measure`."""
-    started = time.perf_counter()
-    device = torch.device(device)
-    dtype = next((p.dtype for p in net.parameters()), torch.float32)
-    meter = RateMeter(net)
+    survey = Survey(net, **how)
     classes = int(net.num_classes)  # pyright: ignore[reportArgumentType]
     counts = torch.zeros(classes, classes, dtype=torch.float64)
     sums = torch.zeros(3, dtype=torch.float64)  # loss of all places, places, samples
-    training = net.training
-    net.eval()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            for number, (x, y) in enumerate(loader(dataset, batch_size, rank=rank, world=world, prefetch=1)):
-                with meter.watching(number < 2), autocast():
-                    logits = net(x.to(device, dtype if dtype == torch.float64 else None))
-                scores = fitted(read_out(logits.float() if dtype != torch.float64 else logits, readout), y)
-                target = y.to(device)
-                loss = F.cross_entropy(scores, target, ignore_index=-1, reduction="sum")
-                counts += confusion(scores.argmax(1), target, classes).cpu()
-                sums += torch.tensor([float(loss), float((y >= 0).sum()), len(y)], dtype=torch.float64)
-    finally:
-        net.train(training)
-    if reduce is not None:
-        counts, sums = reduce(counts.to(device)).cpu(), reduce(sums.to(device)).cpu()
-    total, places, samples = sums.tolist()
-    scores = segmentation_scores(counts)
-    seconds = time.perf_counter() - started
-    return Evaluation(int(samples), None, total / max(1.0, places), (), meter.take(), seconds, scores)
+    with survey.batches(dataset, batch_size) as batches:
+        for number, (x, y) in enumerate(batches):
+            with survey.watching(number):
+                logits = net(survey.shown(x))
+            scores = fitted(read_out(survey.exact(logits), readout), y)
+            target = y.to(survey.device)
+            loss = F.cross_entropy(scores, target, ignore_index=-1, reduction="sum")
+            counts += confusion(scores.argmax(1), target, classes).cpu()
+            sums += torch.tensor([float(loss), float((y >= 0).sum()), len(y)], dtype=torch.float64)
+    scores = segmentation_scores(survey.total(counts))
+    total, places, samples = survey.total(sums).tolist()
+    return Evaluation(int(samples), None, total / max(1.0, places), (), survey.rate(), survey.seconds(), scores)
 
 
 def fitted(scores: Tensor, y: Tensor) -> Tensor:
