@@ -132,7 +132,9 @@ def _traced(trace: Callable[[], Any], what: str) -> Any:
         return trace()
     except Exception as error:  # tracers fail in many ways, with pages of text
         reason = next((line for line in str(error).splitlines() if "Error" in line or "rror:" in line), str(error))
-        raise ArgumentError(f"model: {what} cannot trace it: {' '.join(reason.split())[:300]}") from error
+        raise ArgumentError(
+            f"model: {what} of PyTorch {torch.__version__} cannot trace it: {' '.join(reason.split())[:300]}"
+        ) from error
 
 
 def _facts(
