@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, cast
 
 import torch
@@ -27,7 +28,9 @@ def part_like(value: Tensor, p: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     layout = cast(Any, p)
-    return distribute_tensor(value.to(p.device), layout.device_mesh, layout.placements)
+    with warnings.catch_warnings():  # PyTorch 2.6 warns of random operators on CPUs; none is used
+        warnings.filterwarnings("ignore", message="DTensor random operators")
+        return distribute_tensor(value.to(p.device), layout.device_mesh, layout.placements)
 
 
 def shard(net: nn.Module, device: torch.device, world: int) -> nn.Module:
@@ -45,11 +48,21 @@ def shard(net: nn.Module, device: torch.device, world: int) -> nn.Module:
             f"train.strategy: fsdp cuts parameters along their first dimension, and {scalar!r} of this model is a "
             "single number (a learnable constant of a neuron, say); use train.strategy=ddp"
         )
+    if device.type == "cpu":
+        _complete_streams()
     mesh = init_device_mesh(device.type, (world,))
     for block in _blocks(net):
         fully_shard(block, mesh=mesh)
     fully_shard(net, mesh=mesh)
     return net
+
+
+def _complete_streams() -> None:
+    """Give the stream of the CPU, which does nothing, two methods that FSDP2 calls and PyTorch 2.6 leaves out."""
+    stream: Any = torch.cpu.Stream
+    for name in ("record_event", "wait_event"):
+        if not hasattr(stream, name):
+            setattr(stream, name, lambda *_: None)
 
 
 def gather(net: nn.Module, into: nn.Module) -> nn.Module:

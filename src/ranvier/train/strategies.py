@@ -33,19 +33,9 @@ class ShardedStrategy(DDPStrategy):
 
     def setup_module(self, module: nn.Module) -> nn.Module:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Shard `module` in place; process 0's buffers are everyone's at each forward pass, as with DDP."""
-        if self.root_device.type == "cpu":
-            _complete_streams()
         net = shard(module, self.root_device, self.num_nodes * self.num_processes)
         net.register_forward_pre_hook(_share_buffers)
         return net
-
-
-def _complete_streams() -> None:
-    """Give the stream of the CPU, which does nothing, two methods that FSDP2 calls and PyTorch 2.6 leaves out."""
-    stream: Any = torch.cpu.Stream
-    for name in ("record_event", "wait_event"):
-        if not hasattr(stream, name):
-            setattr(stream, name, lambda *_: None)
 
 
 class _GradientSync(_BackwardSyncControl):
