@@ -28,7 +28,7 @@ def test_unknown_names_and_options_are_explained(monkeypatch: pytest.MonkeyPatch
         load("digits", train_siz=3)
     with pytest.raises(ArgumentError, match=r"'nmnist' takes no option 'split'; did you mean 'split_by'"):
         load("nmnist", split="time")
-    with pytest.raises(DataError, match=r"pass root=\.\.\., or set RANVIER_DATA.*MNIST/raw"):
+    with pytest.raises(DataError, match=r"pass root=\.\.\. \(--data-root\), or set RANVIER_DATA.*MNIST/raw"):
         load("mnist")
     with pytest.raises(DataError, match="nowhere does not exist"):
         load("mnist", root=tmp_path / "nowhere")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fuzz.targets.arrays import image, npy, off, spikes, sweep, wav
 from fuzz.targets.recordings import aedat3, evt, nmnist
 
 Files = Callable[[], Mapping[str, bytes]]
+NOTHING_KEPT = patch.dict("os.environ", RANVIER_CACHE="/dev/null/none")  # every case reads the files
 
 
 def _set(name: str, files: Files, hit: str, dataset: str, text: bool = False, **options: Any) -> Target:
@@ -26,14 +28,12 @@ def _set(name: str, files: Files, hit: str, dataset: str, text: bool = False, **
     levels = hit.count("/")
 
     def read(path: Path) -> object:
-        import os
-
         from ranvier.data import load
 
-        os.environ["RANVIER_CACHE"] = "/dev/null/none"  # nothing is kept: every case reads the files
         root = path.parents[levels]
-        bundle = load(dataset, root.parent, path=root.name, **options)
-        return bundle.train.batch(range(min(2, len(bundle.train)))), bundle.test.batch([0])
+        with NOTHING_KEPT:
+            bundle = load(dataset, root.parent, path=root.name, **options)
+            return bundle.train.batch(range(min(2, len(bundle.train)))), bundle.test.batch([0])
 
     return Target(
         name, cache(lambda: {f"set/{place}": data for place, data in files().items()}), f"set/{hit}", read, text
@@ -44,13 +44,11 @@ def _file(name: str, file: str, sound: Callable[[], bytes], dataset: str, text: 
     """A registered data set in one file."""
 
     def read(path: Path) -> object:
-        import os
-
         from ranvier.data import load
 
-        os.environ["RANVIER_CACHE"] = "/dev/null/none"
-        bundle = load(dataset, path.parent, path=path.name, **options)
-        return bundle.train.batch([0]), bundle.test.batch([0])
+        with NOTHING_KEPT:
+            bundle = load(dataset, path.parent, path=path.name, **options)
+            return bundle.train.batch([0]), bundle.test.batch([0])
 
     return alone(name, file, sound, read, text)
 
