@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from ranvier.train.files import explained, write_bytes
+from ranvier.files import write_bytes
+from ranvier.train.files import explained
 from ranvier.train.records import Record, read_record
 
 RESULT_SCHEMA_VERSION = 1

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ranvier.files import replacing, write_bytes
 
 Arrays = dict[str, NDArray[Any]]
 Notes = dict[str, Any]
@@ -80,18 +81,8 @@ def _read(folder: Path) -> tuple[Arrays, Notes] | None:
 def _write(folder: Path, arrays: Arrays, notes: Notes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
-        _replace(folder / f"{name}.npy", lambda file, array=array: np.save(file, array, allow_pickle=False))
+        with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
     manifest: Mapping[str, Any] = {"arrays": {name: digest(array) for name, array in arrays.items()}, "notes": notes}
     # The manifest comes last: without it, or with another one, nothing here counts.
-    _replace(folder / "manifest.json", lambda file: file.write(json.dumps(manifest, indent=1).encode()))
-
-
-def _replace(path: Path, write: Callable[[Any], Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes(folder / "manifest.json", json.dumps(manifest, indent=1).encode())

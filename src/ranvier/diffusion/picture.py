@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.extras import require
-from ranvier.train.files import explained, write_bytes
+from ranvier.files import write_bytes
+from ranvier.train.files import explained
 
 
 def image_grid(images: Tensor, columns: int | None = None, gap: int = 1, scale: int = 1) -> Tensor:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ranvier.diffusion.ratios import CompensationRatios, read_json
 from ranvier.errors import ArgumentError, ConfigError
-from ranvier.train.files import explained, write_bytes, write_json
+from ranvier.files import write_bytes
+from ranvier.train.files import explained, write_json
 
 NFE_UNIT, CFG_UNIT, STEPS_UNIT = 50.0, 12.0, 8.0
 FREE = 2

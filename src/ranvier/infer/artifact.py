@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ranvier.errors import ArgumentError, CheckpointError
+from ranvier.files import write_bytes
 from ranvier.infer.convert import Conversion, apply_plan
 from ranvier.infer.plan import Plan
 from ranvier.infer.spike_synapse import SpikeSynapse
@@ -120,13 +120,4 @@ def _integer_layers(net: nn.Module) -> dict[str, int]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: readers see the old file or the whole new one. Else `CheckpointError`."""
     with writing(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_bytes(path, content)

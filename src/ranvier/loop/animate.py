@@ -11,6 +11,7 @@ import numpy as np
 
 from ranvier.errors import ArgumentError
 from ranvier.extras import require
+from ranvier.files import replacing
 from ranvier.loop.envs.geometry import BEAMS, STEP
 from ranvier.loop.record import Log
 from ranvier.loop.trust.verdict import MODES
@@ -80,10 +81,6 @@ def animate(log: Log, path: str | os.PathLike[str], world: int = 0, every: int =
     last = min(int(running.sum()) + 5, len(running))
     images = [draw_frame(log, tick, world, size).quantize(32) for tick in range(0, last, every)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
+    with replacing(target) as temporary:
         images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=100 * every, loop=0)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target

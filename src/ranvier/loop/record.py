@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from ranvier.errors import ArgumentError, DataError
+from ranvier.files import write_bytes
 from ranvier.loop.config import LoopConfig, parse_config
 from ranvier.loop.engine import SenseActLoop, Tick
 from ranvier.loop.report import Report
-from ranvier.train.files import explained, write_bytes
+from ranvier.train.files import explained
 
 FORMAT = 1
 _MAX_BYTES = 1 << 31

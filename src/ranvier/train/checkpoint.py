@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, optim
 
 from ranvier.errors import CheckpointError
-from ranvier.train.files import explained, write_bytes, write_folder, write_json
+from ranvier.files import TEMPORARY, write_bytes
+from ranvier.train.files import explained, write_folder, write_json
 from ranvier.train.sharding import part_like, whole
 
 _GROUP = "group"
@@ -99,7 +100,7 @@ class CheckpointFolder:
     def _prune(self, keep: set[str | None]) -> None:
         for entry in self.folder.iterdir():
             stale = entry.name.startswith("step-") and entry.name not in keep
-            if stale or entry.name.endswith(".tmp"):  # .tmp: a writer that was killed
+            if stale or entry.name.endswith(TEMPORARY):  # .tmp: a writer that was killed
                 shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Files that are there completely or not at all, even when the power fails."""
+"""What a run writes: JSON and whole folders, each there completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ranvier.errors import RanvierError
+from ranvier.files import TEMPORARY, sync_folder, write_bytes
 
 
 class RunError(RanvierError):
@@ -27,22 +28,6 @@ def explained(what: str) -> Iterator[None]:
         raise RunError(f"cannot {what}: {error.strerror or error}") from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`; readers see the old file or the whole new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """`write_bytes` of readable JSON."""
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
@@ -51,7 +36,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Make `folder` appear with these files in it, all or nothing; an older folder of that name is replaced."""
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".tmp"))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=TEMPORARY))
     try:
         for name, content in files.items():
             with open(temporary / name, "wb") as file:
@@ -67,14 +52,3 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in `folder` survive a power cut, where the system can do that."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

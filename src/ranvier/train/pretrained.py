@@ -15,13 +15,14 @@ from typing import Any, Literal
 import torch
 
 from ranvier.errors import ArgumentError
+from ranvier.files import write_bytes
 from ranvier.models import WeightCard, create_model, weight_card
 from ranvier.models.pretrained import LARGEST
 from ranvier.train.assemble import load_splits
 from ranvier.train.checkpoint import load_weights, to_bytes
 from ranvier.train.environment import environment
 from ranvier.train.evaluation import Evaluation, evaluate
-from ranvier.train.files import explained, write_bytes, write_json
+from ranvier.train.files import explained, write_json
 from ranvier.train.recipe import Recipe, parse_recipe
 from ranvier.train.run import WEIGHTS, RunFolder, RunResult
 

@@ -13,11 +13,12 @@ from torch import nn
 
 from ranvier.data.text import Tokenizer, load_tokenizer
 from ranvier.errors import CheckpointError, ConfigError
+from ranvier.files import write_bytes
 from ranvier.models import create_model
 from ranvier.train.checkpoint import CheckpointFolder, load_weights, part, restore_module
 from ranvier.train.environment import environment
 from ranvier.train.evaluation import Evaluation
-from ranvier.train.files import RunError, explained, write_bytes, write_json
+from ranvier.train.files import RunError, explained, write_json
 from ranvier.train.recipe import Recipe
 from ranvier.train.recipe_file import load_recipe
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from ranvier.data.audio.spikes import SpikeRecordings, microseconds
 from ranvier.data.hdf5 import check_heaps
 from ranvier.errors import DataError
 from ranvier.extras import require
+from ranvier.files import replacing
 
 CHUNK = 512  # recordings read at a time
 
@@ -104,25 +103,18 @@ def write_spike_file(path: Path, recordings: SpikeRecordings) -> None:
     """
     h5py: Any = require("h5py", extra="data")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w", libver="v110") as file:
-            count = len(recordings)
-            times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype(np.float32))
-            units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype(np.uint16))
-            for i in range(count):
-                t, u = recordings[i]
-                times[i], units[i] = (t / 1e6).astype(np.float32), u
-            file["labels"] = recordings.labels.astype(np.uint16)
-            text = h5py.string_dtype()
-            if recordings.keys:
-                file.create_dataset("extra/keys", data=list(recordings.keys), dtype=text)
-            if recordings.speakers:
-                names = sorted(set(recordings.speakers))
-                file["extra/speaker"] = np.array([names.index(s) for s in recordings.speakers], np.uint16)
-                file.create_dataset("extra/meta_info/speaker_name", data=names, dtype=text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        count = len(recordings)
+        times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype(np.float32))
+        units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype(np.uint16))
+        for i in range(count):
+            t, u = recordings[i]
+            times[i], units[i] = (t / 1e6).astype(np.float32), u
+        file["labels"] = recordings.labels.astype(np.uint16)
+        text = h5py.string_dtype()
+        if recordings.keys:
+            file.create_dataset("extra/keys", data=list(recordings.keys), dtype=text)
+        if recordings.speakers:
+            names = sorted(set(recordings.speakers))
+            file["extra/speaker"] = np.array([names.index(s) for s in recordings.speakers], np.uint16)
+            file.create_dataset("extra/meta_info/speaker_name", data=names, dtype=text)

@@ -6,13 +6,13 @@ import itertools
 import math
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ranvier.errors import ArgumentError
+from ranvier.files import write_bytes
 from ranvier.infer.engine.c_kernels import CONSTANTS, KINDS_OF, OWN_KINDS, PRELUDE, SOURCES
 from ranvier.infer.engine.codes import FIELDS
 from ranvier.infer.engine.engine import Engine
@@ -95,9 +95,9 @@ void {name}_step(const {real} *x, {real} *y);
     target = Path(folder)
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
-        _write(target / f"{name}.h", header)
-        _write(target / f"{name}_weights.h", _constants(memory, real))
-        _write(target / f"{name}.c", _source(engine, memory, name, real))
+        write_bytes(target / f"{name}.h", header.encode())
+        write_bytes(target / f"{name}_weights.h", _constants(memory, real).encode())
+        write_bytes(target / f"{name}.c", _source(engine, memory, name, real).encode())
     return target
 
 
@@ -184,15 +184,3 @@ def _wanted(kernels: str) -> str:
 def _name(function: str) -> str:
     found: Any = re.match(r"static void (\w+)\(", function)
     return found.group(1)
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

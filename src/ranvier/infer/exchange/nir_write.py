@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from ranvier.errors import ArgumentError
 from ranvier.extras import require
+from ranvier.files import replacing
 from ranvier.infer.exchange.capture import Capture, Step, capture
 from ranvier.infer.exchange.nir_neurons import Wishes, folded_gain, neuron_piece
 from ranvier.infer.exchange.nir_synapses import (
@@ -86,14 +86,8 @@ def write_nir(graph: Any, path: str | os.PathLike[str]) -> Path:
     out = Path(path)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-        os.close(handle)
-        try:
+        with replacing(out) as temporary:
             nir.write(temporary, graph)
-            os.replace(temporary, out)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
     return out
 
 
