@@ -99,6 +99,11 @@ def test_the_whole_way(trained: Path, tmp_path: Path, ranvier: Ranvier) -> None:
         assert timing["mean_steps_computed"] >= timing["mean_steps"]
     refill = ranvier("exit", "eval", out, "--time", 8, "--samples", 30, "--rounds", 1, "--mode", "throughput")
     assert refill.code == 0 and "throughput" in refill.out and "faster than fixed" in refill.out
+    careful = exit_study.calibrate(trained, tmp_path / "careful", margin=1.0)
+    assert (
+        careful.margin == 1.0
+        and careful.criteria[0].mean_steps >= json.loads((out / "exit.json").read_text())["criteria"][0]["mean_steps"]
+    )
     again = ranvier("exit", "eval", out, "--split", "validation")
     assert "100 of these samples are in the calibration set" in again.out
     outcome = ranvier("exit", "plot", out)

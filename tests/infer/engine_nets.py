@@ -12,6 +12,7 @@ from ranvier.layers.delays import DenseDelayLinear
 from ranvier.layers.quant import QuantConv2d, QuantLinear
 from ranvier.layers.time import over_time
 from ranvier.neurons import IF, LIF, PLIF, IntegerLIF
+from ranvier.neurons.conversion import QCFSIF
 from ranvier.neurons.graded import ILIF, SpikeCount
 
 SMALL = {
@@ -74,6 +75,8 @@ def neuron(pick: random.Random, channels: int) -> nn.Module:
         lambda: PLIF(channels=channels), lambda: LIF(**each, decay_input=False, v_reset=-0.2),
         lambda: ILIF(levels=3), lambda: IntegerLIF(levels=4, decay=0.3), lambda: SpikeCount(levels=2),
         lambda: IntegerLIF(levels=2, tau=2.0, reset="hard", rounding="half_even"),
+        lambda: QCFSIF(pick.choice([0.5, 1.0]), scale_output=pick.random() < 0.7),
+        lambda: QCFSIF(torch.rand(channels) + 0.4, start=0.3),
     ])()  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import ranvier
 from ranvier.errors import ArgumentError, ShapeError
-from ranvier.infer import convert_ann
+from ranvier.infer import compile, convert_ann
 from ranvier.infer.early_exit import (
     ALPHAS,
     CALIBRATED,
@@ -145,6 +145,26 @@ def test_calibration_takes_the_fewest_steps_without_loss() -> None:
             assert float(sweep(logits, labels, criterion).accuracy[i]) < found.full_accuracy - 1e-9
     loose = calibrate(logits, labels, DynamicConfidence(alpha=4.0), tolerance=0.05)
     assert loose.mean_steps < found.mean_steps and loose.accuracy >= found.full_accuracy - 0.05
+
+
+def test_a_margin_keeps_off_thresholds_that_were_lucky() -> None:
+    logits, labels = walk(16, 400, drift=0.5)
+    full = logits.sum(0).argmax(-1) == labels
+    plain = calibrate(logits, labels, DynamicConfidence(alpha=4.0), tolerance=0.03)
+    criterion = DynamicConfidence(alpha=4.0)
+    found = calibrate(logits, labels, criterion, tolerance=0.03, margin=1.0)
+    assert plain.mean_steps < found.mean_steps < 16
+    fewest = math.inf
+    for threshold in sweep(logits, labels, criterion).thresholds.tolist():
+        one = evaluate_exit(logits, labels, criterion, threshold)
+        gain = (one.predictions == labels).double() - full.double()  # paired, sample by sample
+        if float(gain.mean() - gain.std(unbiased=False) / 20) >= -0.03 - 1e-12:
+            fewest = min(fewest, one.mean_steps)
+    assert found.mean_steps == pytest.approx(fewest)
+    sure = calibrate(logits, labels, DynamicConfidence(alpha=4.0), margin=1e9)
+    assert sure.accuracy == sure.full_accuracy  # all steps, or a threshold that changes no decision
+    with pytest.raises(ArgumentError, match="standard errors"):
+        calibrate(logits, labels, criterion, margin=-1.0)
 
 
 def test_oracle_bounds_everything() -> None:
@@ -283,7 +303,8 @@ def test_ways_take_turns() -> None:
 
 def net(**options: Any) -> torch.nn.Module:
     torch.manual_seed(3)
-    model = ranvier.create_model("spiking_mlp", hidden=(16, 12), T=6, **options)
+    lively: dict[str, Any] = {"neuron": {"type": "if", "threshold": 0.3}}  # outputs that differ from sample to sample
+    model = ranvier.create_model("spiking_mlp", hidden=(16, 12), T=6, **lively | options)
     model(torch.rand(30, 1, 8, 8))  # some batch statistics
     return model.eval()
 
@@ -308,6 +329,8 @@ def test_real_exits_are_the_recorded_ones(criterion: Criterion, how: dict[str, A
     expected = evaluate_exit(logits, None, criterion)
     found = EarlyExitRunner(model, criterion, **how)(x)
     criterion.threshold = before
+    if isinstance(criterion, DynamicConfidence | Entropy):
+        assert len(expected.steps.unique()) > 2
     assert torch.equal(found.steps, expected.steps)
     assert torch.equal(found.predictions, expected.predictions)
     torch.testing.assert_close(
@@ -315,6 +338,36 @@ def test_real_exits_are_the_recorded_ones(criterion: Criterion, how: dict[str, A
     )
     assert bool((found.steps_computed >= found.steps).all()) and found.row_steps >= int(found.steps_computed.sum())
     assert "forward" not in vars(model.linears[0])  # pyright: ignore[reportIndexIssue, reportArgumentType]
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("static", [True, False])
+def test_a_compiled_net_exits_where_the_net_does(static: bool, chunk: int) -> None:
+    model = net().double()
+    x = torch.rand(*([9] if static else [7, 9]), 1, 8, 8, dtype=torch.float64)
+    engine = compile(model, x[:2] if static else x)
+    with torch.no_grad():
+        middle = DynamicConfidence(alpha=8.0).scores(model(x).float())[2].median()
+    criterion = DynamicConfidence(float(middle), alpha=8.0)
+    plain = EarlyExitRunner(model, criterion, chunk=chunk)(x)
+    found = EarlyExitRunner(model, criterion, chunk=chunk, engine=engine)(x)
+    assert torch.equal(found.steps, plain.steps) and len(plain.steps.unique()) > 1
+    assert torch.equal(found.predictions, plain.predictions)
+    assert torch.equal(
+        found.steps_computed, torch.minimum(-(-found.steps // chunk) * chunk, torch.tensor(6 + (not static)))
+    )
+    assert found.row_steps == int(found.steps_computed.sum())  # no row goes along with others
+    torch.testing.assert_close(found.logits, plain.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_an_engine_must_be_that_of_the_model() -> None:
+    model = net()
+    engine = compile(model, torch.rand(2, 1, 8, 8))
+    with pytest.raises(ArgumentError, match="one sample at a time"):
+        EarlyExitRunner(model, DynamicConfidence(), mode="throughput", engine=engine)
+    other = ranvier.create_model("spiking_mlp", img_size=12, hidden=(8,), T=6)
+    with pytest.raises(ArgumentError, match="another net's"):
+        EarlyExitRunner(other, DynamicConfidence(), engine=engine)
 
 
 def test_order_and_batch_do_not_matter() -> None:

@@ -46,6 +46,7 @@ class CalibrationRecord(Record):
     classes: int
     steps: int
     tolerance: Share
+    margin: Annotated[float, Field(ge=0)] = 0.0
     full_accuracy: Share
     fixed: list[Share]
     oracle: OracleRecord

@@ -77,6 +77,7 @@ def calibrate(
     criteria: Sequence[str] = ("confidence",),
     alpha: float | Literal["search", "fit"] | None = None,
     tolerance: float = 0.0,
+    margin: float = 0.0,
     steps: int | None = None,
     samples: int | None = None,
     data_root: str | Path | None = None,
@@ -91,6 +92,8 @@ def calibrate(
         alpha: smoothing constant of confidence and entropy; "search" finds it with the threshold, "fit" by the
             cross-entropy; None: their defaults.
         tolerance: accuracy that may be lost against all steps, a share of the samples.
+        margin: standard errors by which the accuracy has to be above that, against luck in the choice of a threshold
+            (`ranvier.infer.early_exit.calibrate`; criteria that choose among thresholds only).
         steps: the longest a static image is looked at (by default the model's T).
         samples: use the first so many held-out samples (all of them by default).
     """
@@ -103,13 +106,13 @@ def calibrate(
     full = early_exit.fixed_steps(logits, labels)
     chosen = [
         _learned(Path(out), looks, logits, labels, tolerance, seed) if name == "learned"
-        else _criterion(name, logits, labels, alpha, tolerance)
+        else _criterion(name, logits, labels, alpha, tolerance, margin)
         for name in criteria
     ]  # fmt: skip
     record = CalibrationRecord(
         model=str(model), data=recipe.data.name, part="held out of training", samples=len(labels),
-        classes=logits.shape[-1], steps=len(logits), tolerance=tolerance, full_accuracy=full[-1], fixed=full,
-        oracle=_oracle(logits, labels), criteria=chosen, keys=keys,
+        classes=logits.shape[-1], steps=len(logits), tolerance=tolerance, margin=margin,
+        full_accuracy=full[-1], fixed=full, oracle=_oracle(logits, labels), criteria=chosen, keys=keys,
     )  # fmt: skip
     write_text(Path(out) / CALIBRATION, record.model_dump_json(indent=1) + "\n")
     return record
@@ -194,12 +197,21 @@ def _learned(
 
 
 def _criterion(
-    name: str, logits: Tensor, labels: Tensor, alpha: float | Literal["search", "fit"] | None, tolerance: float
+    name: str,
+    logits: Tensor,
+    labels: Tensor,
+    alpha: float | Literal["search", "fit"] | None,
+    tolerance: float,
+    margin: float,
 ) -> CriterionRecord:
     smoothing = early_exit.fit_alpha(logits, labels) if alpha == "fit" else None if alpha == "search" else alpha
     if alpha == "search" and name in ("confidence", "entropy"):
         criterion, _ = early_exit.calibrate_alpha(
-            logits, labels, make=lambda a: early_exit.named_criterion(name, alpha=a), tolerance=tolerance
+            logits,
+            labels,
+            make=lambda a: early_exit.named_criterion(name, alpha=a),
+            tolerance=tolerance,
+            margin=margin,
         )
     else:
         criterion = early_exit.fitted(name, logits, labels, smoothing)
@@ -207,7 +219,7 @@ def _criterion(
         found = early_exit.evaluate_exit(logits, labels, criterion)
         accuracy, mean_steps, front = found.accuracy, found.mean_steps, []
     else:
-        found = early_exit.calibrate(logits, labels, criterion, tolerance)
+        found = early_exit.calibrate(logits, labels, criterion, tolerance, margin=margin)
         accuracy, mean_steps = found.accuracy, found.mean_steps
         front = [(mean, right) for _, mean, right in found.front]
     enough = early_exit.smallest_sufficient(logits, labels, min(accuracy, early_exit.fixed_steps(logits, labels)[-1]))

@@ -44,6 +44,9 @@ def calibrate(
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, max=1, help="Accuracy that may be lost, a share of the samples.")
     ] = 0.0,
+    margin: Annotated[
+        float, typer.Option("--margin", min=0, help="Standard errors above that, against a lucky choice: 1 or 2.")
+    ] = 0.0,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Longest look at a static image.")] = None,
     samples: Samples = None,
     data_root: DataRoot = None,
@@ -58,7 +61,7 @@ def calibrate(
     Examples:
       ranvier exit calibrate runs/first --out runs/first/exit
       ranvier exit calibrate runs/snn --out runs/snn/exit --criterion all --steps 16
-      ranvier exit calibrate runs/snn --out runs/snn/exit --alpha 30 --tolerance 0.002 --json
+      ranvier exit calibrate runs/snn --out runs/snn/exit --alpha 30 --tolerance 0.002 --margin 1 --json
     """
     from ranvier.bench import exit_study
 
@@ -66,8 +69,8 @@ def calibrate(
     if "all" in names:
         names = list(dict.fromkeys([*(name for name in names if name != "all"), *exit_study.CRITERIA]))
     found = exit_study.calibrate(
-        model, out, criteria=names, alpha=_alpha(alpha), tolerance=tolerance, steps=steps, samples=samples,  # pyright: ignore[reportArgumentType]
-        data_root=data_root, seed=seed,
+        model, out, criteria=names, alpha=_alpha(alpha), tolerance=tolerance, margin=margin, steps=steps,  # pyright: ignore[reportArgumentType]
+        samples=samples, data_root=data_root, seed=seed,
     )  # fmt: skip
     if as_json:
         print_json({**found.model_dump(exclude={"keys"}), "out": out})

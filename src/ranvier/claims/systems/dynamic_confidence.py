@@ -122,7 +122,7 @@ def run_sizes(trial: Trial) -> Mapping[str, Outcome]:
         for _ in range(20):
             part = torch.randint(len(held[1]), (size,), generator=draw)  # with replacement: a bootstrap
             criterion = DynamicConfidence(alpha=4.0)
-            calibrate(held[0][:, part], held[1][part], criterion)
+            calibrate(held[0][:, part], held[1][part], criterion, margin=arm.settings["margin"])
             found = evaluate_exit(*test, criterion)
             lost.append(full - 100 * found.accuracy)
             steps.append(found.mean_steps)
@@ -223,10 +223,17 @@ SIZES_CLAIM = Claim(
     paper=PAPER + "; its demo calibrates on 100 images, which are test images",
     statement="A threshold chosen once on a small calibration set keeps the accuracy.",
     question="How much do accuracy and steps on the test set vary over 20 draws of a calibration set of 100 to 3,000 "
-    "held-out samples?",
+    "held-out samples? And when the threshold has to be better than all steps by a standard error of the paired "
+    "difference, so that luck on the held-out samples does not choose it?",
     data="CIFAR-10 averaged to 16 x 16, 5,000 training, 3,000 held-out and 2,000 test images; the net of "
     "dynamic_confidence_cifar10, 12 steps, α = 4. Draws are with replacement.",
-    arms=tuple(Arm(f"of_{size}", f"{size} calibration samples", {"size": size}) for size in SIZES),
+    arms=(
+        *(Arm(f"of_{size}", f"{size} calibration samples", {"size": size, "margin": 0.0}) for size in SIZES),
+        *(
+            Arm(f"margin_{size}", f"{size}, and better by a standard error", {"size": size, "margin": 1.0})
+            for size in SIZES
+        ),
+    ),
     metrics=(
         Metric("lost", "Accuracy lost against all steps, mean of 20 draws", "points", higher_is_better=False, digits=2),
         Metric("spread", "Its standard deviation over draws", "points", higher_is_better=False, digits=2),
@@ -239,6 +246,8 @@ SIZES_CLAIM = Claim(
         Bound("worst", "of_1000", at_most=1.5),
         Order("steps_spread", ("of_3000", "of_100")),
         Order("worst", ("of_3000", "of_100"), essential=False),
+        Bound("lost", "margin_1000", at_most=0.5, essential=False),
+        Bound("worst", "margin_1000", at_most=1.5, essential=False),
     ),
     scales={
         "quick": Scale(

@@ -17,11 +17,12 @@ ALPHAS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
 def calibrate_alpha(
     logits: Tensor, labels: Tensor, alphas: Sequence[float] = ALPHAS,
     make: Callable[[float], Criterion] = lambda alpha: DynamicConfidence(alpha=alpha), tolerance: float = 0.0,
+    margin: float = 0.0,
 ) -> tuple[Criterion, Calibration]:  # fmt: skip
     """The smoothing constant and the threshold with the fewest mean steps on the calibration set, found together.
 
     Args:
-        logits, labels, tolerance: as in `calibrate`.
+        logits, labels, tolerance, margin: as in `calibrate`.
         alphas: what to try, each with every threshold; ties go to the first.
         make: from α to the criterion.
     """
@@ -30,7 +31,7 @@ def calibrate_alpha(
     best: tuple[Criterion, Calibration] | None = None
     for alpha in alphas:
         criterion = make(alpha)
-        found = calibrate(logits, labels, criterion, tolerance)
+        found = calibrate(logits, labels, criterion, tolerance, margin=margin)
         if best is None or found.mean_steps < best[1].mean_steps:
             best = criterion, found
     assert best is not None

@@ -13,7 +13,7 @@ OWN_KINDS = {
     ("rows_int8", "w"): "Q", ("rows_int8_dense", "w"): "Q", ("conv_int8", "w"): "Q", ("pack", "words"): "U",
     ("max_event", "M"): "J",
 }  # fmt: skip
-CONSTANTS = {"lif": 1, "int_lif": 4, "leaky": 1, "binary": 1, "popcount": 1, "rows_int8": 1, "rows_int8_dense": 1,
+CONSTANTS = {"lif": 2, "int_lif": 4, "leaky": 1, "binary": 1, "popcount": 1, "rows_int8": 1, "rows_int8_dense": 1,
              "conv_int8": 1}  # fmt: skip
 
 PRELUDE = """\
@@ -181,14 +181,14 @@ static void k_delay(const real *x, const int32_t *L, const real *w, real *y, con
 """,
     "lif": """\
 static void k_lif(const real *x, real *v, real *y, int n, int C, const real *k, const real *th, int uniform,
-                  int decay_input, int soft, int32_t *L, real r) {
+                  int decay_input, int soft, int32_t *L, real r, real unit) {
     int j, found = 0;
     for (j = 0; j < n; j++) {
         int c = uniform ? 0 : j % C;
         real h = decay_input ? v[j] + k[c] * (x[j] - (v[j] - r)) : v[j] - k[c] * (v[j] - r) + x[j];
         int fired = h - th[c] >= (real)0;
         v[j] = fired ? (soft ? h - th[c] : r) : h;
-        y[j] = (real)fired;
+        y[j] = fired ? unit : (real)0;
         if (fired && L) L[1 + found++] = j;
     }
     if (L) L[0] = found;

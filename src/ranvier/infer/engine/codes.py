@@ -40,6 +40,6 @@ FIELDS: dict[str, tuple[str, ...]] = {
 # fmt: on
 CODES = {name: number for number, name in enumerate(FIELDS)}
 WIDTH = 1 + max(len(fields) for fields in FIELDS.values())
-REALS = 4  # real numbers a row: "lif" v_reset; "int_lif" v_reset, levels, a, b; "leaky" keep; and scales
+REALS = 4  # real numbers a row: "lif" v_reset, unit; "int_lif" v_reset, levels, a, b; "leaky" keep; and scales
 KINDS = {"add": 0, "sub": 1, "mul": 2, "div": 3, "rsub": 4}
 UNARY = {"relu": 0, "neg": 1, "abs": 2, "sigmoid": 3, "tanh": 4}

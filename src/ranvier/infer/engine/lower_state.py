@@ -13,6 +13,7 @@ from ranvier.infer.engine.program import BLOCK, Counts, Op
 from ranvier.infer.engine.trace import Node, NotCompilableError
 from ranvier.layers import DelayLinear, LeakyReadout
 from ranvier.layers.delays import DenseDelayLinear
+from ranvier.neurons.conversion import QCFSIF
 from ranvier.neurons.leaky import LeakyNeuron
 from ranvier.ops.delay import rounded
 
@@ -33,18 +34,28 @@ def _neuron(low: Lowering, node: Node) -> None:
     both = math.lcm(first, second)
     C = min(n, BLOCK) if uniform else both if n % both == 0 else n
     levels = d.levels
-    unit = d.output_scale if levels else 1.0
+    converted = isinstance(module, QCFSIF)
+    scaled = converted and module.scale_output
+    one_scale = bool((th == th[0]).all())
+    unit = d.output_scale if levels else float(th[0]) if scaled and one_scale else 1.0
     made = program.buffer(n, Counts(unit, max(1, levels)))
     v = program.F.reserve(n)
-    program.state.append((v, np.full(n, d.v_reset)))
+    program.state.append((v, np.resize(th, n) * module.start if converted else np.full(n, d.v_reset)))
     program.zeroed.append((made.at, n))
     row: dict[str, Any] = {
         "code": "int_lif" if levels else "lif", "x": base, "v": v, "y": made.at, "n": n, "C": C,
         "k": program.F.put(np.resize(k, C)), "th": program.F.put(np.resize(th, C)), "uniform": int(uniform),
         "decay_input": int(d.decay_input), "soft": int(d.soft_reset), "half_even": int(d.half_even),
-        "reals": (d.v_reset, levels, d.input_scale, d.output_scale) if levels else (d.v_reset,),
+        "reals": (d.v_reset, levels, d.input_scale, d.output_scale) if levels else (d.v_reset, unit),
     }  # fmt: skip
     program.add(Op(node.where, {"only": row}, "only", source, made))
+    if scaled and not one_scale:  # every channel has a size of spikes of its own
+        spikes, made = made, program.buffer(n)
+        sizes: dict[str, Any] = {
+            "code": "affine", "x": spikes.at, "y": made.at, "n": n, "C": C, "a": program.F.put(np.resize(th, C)),
+            "b": program.F.put(np.zeros(C)),
+        }  # fmt: skip
+        program.add(Op(node.where, {"only": sizes}, "only", spikes, made))
     low.place(node.out, made, order)
 
 

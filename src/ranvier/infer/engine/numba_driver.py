@@ -36,7 +36,7 @@ def drive(F, Q, J, A, U, M8, M64, P, S, first, last):
         elif code == CONV_DENSE:
             conv.conv_dense(F, p)
         elif code == LIF:
-            neuron.lif(F, J, M8, M64, p, S[o, 0])
+            neuron.lif(F, J, M8, M64, p, S[o, 0], S[o, 1])
         elif code == INT_LIF:
             neuron.int_lif(F, J, M8, M64, p, S[o, 0], S[o, 1], S[o, 2], S[o, 3])
         elif code == DELAY:

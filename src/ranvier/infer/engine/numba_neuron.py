@@ -30,10 +30,10 @@ def forget(F, J, y, L):
 
 
 @_jit
-def lif(F, J, M8, M64, p, r):
+def lif(F, J, M8, M64, p, r, unit):
     x, v, y, n, C, k, th = p[1], p[2], p[3], p[4], p[5], p[6], p[7]
     uniform, decay_input, soft, L = p[8] != 0, p[9] != 0, p[10] != 0, p[11]
-    one, zero = F.dtype.type(1), F.dtype.type(0)
+    zero = F.dtype.type(0)
     found = 0
     if L:
         forget(F, J, y, L)
@@ -64,11 +64,11 @@ def lif(F, J, M8, M64, p, r):
             before = found
             found = collect(J, M8, M64, L, found, m, at)
             for i in range(before, found):
-                F[y + J[L + 1 + i]] = one
+                F[y + J[L + 1 + i]] = unit
         else:
             Y = F[y + at : y + at + m]
             for j in range(m):
-                Y[j] = F.dtype.type(M8[j])
+                Y[j] = F.dtype.type(M8[j]) * unit
         at += m
     if L:
         J[L] = found

@@ -20,6 +20,7 @@ from ranvier.layers import DelayLinear, LeakyReadout
 from ranvier.layers.delays import DenseDelayLinear
 from ranvier.layers.dropout import SequenceDropout
 from ranvier.layers.quant import IntSynapse, QuantSynapse
+from ranvier.neurons.conversion import QCFSIF
 from ranvier.neurons.leaky import IntegerLIF, LeakyNeuron
 from ranvier.state import Stateful
 
@@ -229,7 +230,7 @@ def _leaves(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
 def unsupported(module: nn.Module) -> str | None:
     """Why a module with state cannot be compiled, or None."""
     if isinstance(module, LeakyNeuron):
-        plain = type(module).step is LeakyNeuron.step or isinstance(module, IntegerLIF)
+        plain = type(module).step is LeakyNeuron.step or isinstance(module, IntegerLIF | QCFSIF)
         return None if plain else "a neuron with equations of its own"
     if isinstance(module, DelayLinear | DenseDelayLinear):
         if module.tail:
