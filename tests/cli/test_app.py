@@ -119,7 +119,7 @@ def test_exit_code_and_one_line_of_a_real_process() -> None:
 
 def test_a_closed_pipe_is_no_error() -> None:
     result = subprocess.run(
-        f"{shlex.quote(sys.executable)} -m ranvier models --json | head -n 1",
+        f"{shlex.quote(sys.executable)} -m ranvier models 'spik*' --json | head -n 1",
         shell=True, capture_output=True, text=True, executable="/bin/bash",
     )  # fmt: skip
     assert result.stdout == "[\n"

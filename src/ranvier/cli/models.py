@@ -33,7 +33,7 @@ def models(
 
     cards = [
         card
-        for card in describe_models(pattern)
+        for card in describe_models(pattern, counts=False)
         if family in (None, card["family"]) and (card["pretrained"] or not pretrained)
     ]
     if not cards:
@@ -42,9 +42,12 @@ def models(
             known = ", ".join(list_models(pretrained=True))
             raise UnknownNameError(f"no model that matches {asked!r} comes with trained weights; these do: {known}")
         raise UnknownNameError(f"no model matches {asked!r}{nearest(pattern, list_models())} (all: ranvier models)")
+    alone = len(cards) == 1 and cards[0]["name"] == pattern
+    if as_json or alone:  # a table does without what takes seconds to count
+        cards = [described for card in cards for described in describe_models(card["name"])]
     if as_json:
         print_json(cards)
-    elif len(cards) == 1 and cards[0]["name"] == pattern:
+    elif alone:
         show(cards[0])
     else:
         columns = ["name", "family", ">params", ">T", "input", "spikes", "weights", "summary"]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import nn
 
 from ranvier.errors import ArgumentError
 from ranvier.layers.quant import WeightSize, prepare_qat, weight_size
 from ranvier.models.card import ModelCard
+from ranvier.models.outline import outline
 from ranvier.models.pretrained import list_pretrained, put_weights, weight_card
 from ranvier.registry import Registry, check_keywords
 
@@ -141,24 +141,26 @@ def trainable_params(name: str) -> int:
 
 
 def _size(name: str) -> WeightSize:
-    with torch.device("meta"):
+    with outline():
         return weight_size(create_model(name))
 
 
-def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
-    """The cards that match `pattern`, ready for JSON, with counts of the instantiated model added.
+def describe_models(pattern: str = "*", counts: bool = True) -> list[dict[str, Any]]:
+    """The cards that match `pattern`, ready for JSON, with counts of the instantiated model added (`counts`).
 
     `trainable`: all that trains but quantiser steps, `quantizer_steps`: those, `weight_bytes`: size in storage with
     quantised weights packed, `pretrained`: the trained weights that come with the package.
     """
     described: list[dict[str, Any]] = []
     for name in list_models(pattern):
-        size = _size(name)
-        counts = {"trainable": size.params, "quantizer_steps": size.steps, "weight_bytes": size.bytes}
+        counted = {}
+        if counts:
+            size = _size(name)
+            counted = {"trainable": size.params, "quantizer_steps": size.steps, "weight_bytes": size.bytes}
         weights = [
             {key: getattr(card, key) for key in ("name", "default", "metric", "value", "standard_error", "n", "bytes")}
             | {"data": card.data["name"]}
             for card in list_pretrained(name)
         ]
-        described.append({**model_card(name).to_dict(), **counts, "pretrained": weights})
+        described.append({**model_card(name).to_dict(), **counted, "pretrained": weights})
     return described
