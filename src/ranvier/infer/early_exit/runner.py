@@ -50,7 +50,8 @@ class ExitRun:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """`model.eval()` for the block."""
     training = [m for m in model.modules() if m.training]
-    model.eval()
+    if training:
+        model.eval()
     try:
         yield
     finally:
@@ -268,30 +269,34 @@ class _Job:
 
     def run_compiled(self, engine: Engine, samples: int) -> None:
         """All samples, one by one, on a compiled net."""
-        criterion, results = self.runner.criterion, self.results
-        fed = self.fed.detach().cpu().numpy()
+        criterion, results, chunk = self.runner.criterion, self.results, self.runner.chunk
+        fed = self.fed.detach().cpu().numpy().astype(engine.dtype, copy=False)
         results.logits = torch.zeros(samples, *engine.output_shape)
+        times = torch.arange(1, self.limit + 1).unsqueeze(1)
+        out = np.empty((1, *engine.output_shape), engine.dtype)
         for row in range(samples):
             rows = torch.tensor([row])
             state = criterion.begin(rows, self.x[rows].cpu())
             total, done, finished = torch.zeros(1, *engine.output_shape), 0, False
             engine.reset()
             while not finished:
-                size = min(self.runner.chunk, self.limit - done)
-                part = (
-                    np.broadcast_to(fed[row], (size, *fed[row].shape))
-                    if self.repeated
-                    else fed[done : done + size, row]
-                )
-                logits = torch.from_numpy(engine.run(part)).float()
-                check_recorded(logits.unsqueeze(1))
+                size = min(chunk, self.limit - done)
+                if size == 1:
+                    engine.step(fed[row] if self.repeated else fed[done, row], out[0])
+                    made = out
+                else:
+                    part = fed[row : row + 1].repeat(size, 0) if self.repeated else fed[done : done + size, row]
+                    made = engine.run(part)
+                logits = torch.from_numpy(made).float()
+                if not np.isfinite(made).all():
+                    check_recorded(logits.unsqueeze(1))
                 results.row_steps += size
-                results.computed[row] += size
                 for step in range(size):
                     total, done = total + logits[step], done + 1
-                    score, state = criterion.score(total, torch.tensor([done]), state)
+                    score, state = criterion.score(total, times[done - 1], state)
                     if float(score) > criterion.threshold or done >= self.limit:
                         results.steps[row], results.logits[row], finished = done, total[0], True
+                        results.computed[row] = min(-(-done // chunk) * chunk, self.limit)
                         break
 
     def run(self, samples: int) -> None:
