@@ -99,6 +99,11 @@ def test_the_whole_way(trained: Path, tmp_path: Path, ranvier: Ranvier) -> None:
         assert timing["mean_steps_computed"] >= timing["mean_steps"]
     refill = ranvier("exit", "eval", out, "--time", 8, "--samples", 30, "--rounds", 1, "--mode", "throughput")
     assert refill.code == 0 and "throughput" in refill.out and "faster than fixed" in refill.out
+    alone = ranvier("exit", "eval", out, "--time", 1, "--samples", 10, "--rounds", 1, "--mode", "compiled", "--json")
+    assert alone.code == 0, alone.err
+    (timing,) = json.loads(alone.out)["timings"]
+    assert timing["mode"] == "compiled" and timing["same_decisions"] >= 0.9  # a rounding may flip a spike in float32
+    assert timing["mean_steps_computed"] == timing["mean_steps"]
     careful = exit_study.calibrate(trained, tmp_path / "careful", margin=1.0)
     assert (
         careful.margin == 1.0

@@ -12,6 +12,7 @@ from ranvier.train.records import Record, read_record
 CALIBRATION, EVALUATION = "exit.json", "eval.json"
 _MOST_BYTES = 64 * 2**20
 
+TimedMode = Literal["latency", "throughput", "compiled"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[float, Field(ge=1)]
 
@@ -70,7 +71,7 @@ class TimingRecord(Record):
     """Wall-clock of early exit and of the fixed number of steps, in turns; milliseconds a sample, medians of rounds."""
 
     name: str
-    mode: Literal["latency", "throughput"]
+    mode: TimedMode
     batch: int
     chunk: int
     samples: int

@@ -20,13 +20,14 @@ from ranvier.bench.exit_records import (
     EvaluationRecord,
     OracleRecord,
     RowRecord,
+    TimedMode,
     TimingRecord,
     read_calibration,
 )
 from ranvier.bench.result import write_text
 from ranvier.data import Samples
 from ranvier.errors import ArgumentError, ConfigError, DataError
-from ranvier.infer import ann_conversion_notes, early_exit, load_ann_conversion
+from ranvier.infer import ann_conversion_notes, compile, early_exit, load_ann_conversion
 from ranvier.infer.ann_artifact import DESCRIPTION
 from ranvier.train import Recipe, load_run, load_splits, parse_recipe
 from ranvier.train.checkpoint import load_weights, save_weights
@@ -124,7 +125,7 @@ def evaluate(
     part: Literal["test", "validation"] = "test",
     samples: int | None = None,
     time_batches: Sequence[int] = (),
-    mode: Literal["latency", "throughput"] = "latency",
+    mode: TimedMode = "latency",
     chunk: int = 1,
     rounds: int = 3,
     data_root: str | Path | None = None,
@@ -133,7 +134,8 @@ def evaluate(
     """Apply what `calibrate` wrote to `folder` to the test set, with oracle and controls; writes `folder/eval.json`.
 
     `time_batches`: also really run the first criterion with these batch sizes (slots in mode "throughput"), in turns
-    with the fixed number of steps that was as good on the calibration set.
+    with the fixed number of steps that was as good on the calibration set. Mode "compiled" runs all of them on the
+    compiled net (`ranvier.infer.compile`), one sample after the other.
     """
     place = Path(folder)
     chosen = read_calibration(place)
@@ -266,13 +268,17 @@ def _oracle(logits: Tensor, labels: Tensor) -> OracleRecord:
 
 def _timed(
     net: nn.Module, chosen: CalibrationRecord, criterion: early_exit.Criterion, x: Tensor, time_first: bool, batch: int,
-    mode: Literal["latency", "throughput"], chunk: int, rounds: int,
+    mode: TimedMode, chunk: int, rounds: int,
 ) -> TimingRecord:  # fmt: skip
     entry = chosen.criteria[0]
     limit = x.shape[0] if time_first else chosen.steps
+    engine = compile(net, x[:, :1] if time_first else x[:1]) if mode == "compiled" else None
 
     def runner(what: early_exit.Criterion, how: str, size: int, longest: int) -> early_exit.EarlyExitRunner:
-        return early_exit.EarlyExitRunner(net, what, steps=longest, mode=how, chunk=size, slots=batch)  # pyright: ignore[reportArgumentType]
+        return early_exit.EarlyExitRunner(
+            net, what, steps=longest, mode="throughput" if how == "throughput" else "latency", chunk=size, slots=batch,
+            engine=engine,
+        )  # fmt: skip
 
     fixed = min(entry.fixed_steps, limit)
     leaving = runner(criterion, mode, chunk, limit)

@@ -95,7 +95,8 @@ def evaluate(
         str | None, typer.Option("--time", help="Also run and time batches of these sizes, such as 1,64,256.")
     ] = None,
     mode: Annotated[
-        str, typer.Option("--mode", help="latency (a batch at a time) or throughput (places are filled again).")
+        str,
+        typer.Option("--mode", help="latency (batch by batch), throughput (places are filled again), compiled."),
     ] = "latency",
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Steps that are computed at once.")] = 1,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Of the timing.")] = 3,
@@ -110,13 +111,14 @@ def evaluate(
       ranvier exit eval runs/first/exit
       ranvier exit eval runs/first/exit --samples 512 --time 1,64 --chunk 2
       ranvier exit eval runs/first/exit --time 64 --mode throughput --json
+      ranvier exit eval runs/first/exit --time 1 --mode compiled
     """
     from ranvier.bench import exit_study
 
     if part not in ("test", "validation"):
         raise ConfigError(f"--split {part!r}: expected test or validation")
-    if mode not in ("latency", "throughput"):
-        raise ConfigError(f"--mode {mode!r}: expected latency or throughput")
+    if mode not in ("latency", "throughput", "compiled"):
+        raise ConfigError(f"--mode {mode!r}: expected latency, throughput or compiled")
     found = exit_study.evaluate(
         folder, part=part, samples=samples, time_batches=_sizes(time), mode=mode, chunk=chunk, rounds=rounds,
         data_root=data_root, seed=seed,
