@@ -149,7 +149,7 @@ def test_mistakes_are_one_line(trained: Path, tmp_path: Path, ranvier: Ranvier) 
         (("calibrate", trained, "--out", tmp_path, "--alpha", "0"), "alpha must be a number > 0"),
         (("eval", tmp_path / "nothing"), "cannot be read"),
         (("eval", tmp_path, "--time", "0"), "expected batch sizes"),
-        (("eval", tmp_path, "--mode", "fast"), "latency or throughput"),
+        (("eval", tmp_path, "--mode", "fast"), "throughput or compiled"),
     ):
         outcome = ranvier("exit", *arguments)
         assert outcome.code in (2, 3) and words in outcome.err and outcome.err.count("\n") == 1, (arguments, outcome)
