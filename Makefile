@@ -41,7 +41,7 @@ imports: $(STAMP) ## no room imports from one above it
 	$(BIN)/lint-imports
 
 tests: $(STAMP) ## pytest on WORKERS processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 10
 
 docs: $(STAMP) ## the documentation site, without warnings
 	$(BIN)/mkdocs build --strict --quiet
