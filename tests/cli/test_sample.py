@@ -53,6 +53,14 @@ def test_sample_search_and_fit(ranvier: Ranvier, run: Path, tmp_path: Path) -> N
             )  # fmt: skip
             assert found.code == 0, found.err
             assert "without compensation" in found.out
+    refined = ranvier(
+        "dc", "search", run, "--nfe", 3, "--cfg", 1, "--noises", 2, "--reference-steps", 12, "--rounds", 1,
+        "--out", tmp_path / "refined.json",
+    )  # fmt: skip
+    assert refined.code == 0, refined.err
+    greedy, together = (json.loads(p.read_text())["found"] for p in (files[0], tmp_path / "refined.json"))
+    assert together["rounds"] == 1 and together["error"] <= greedy["error"]
+    assert ("no gain" in refined.out) == (together["error"] >= together["error_of_ones"])
     saved = tmp_path / "x.safetensors"
     used = ranvier("sample", run, "--nfe", 3, "-n", 2, "--cfg", 2, "--ratios", files[1], "--save", saved)
     assert used.code == 0, used.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,10 @@ def search(
     teacher: Annotated[Path | None, typer.Option("--teacher", help="Run whose trajectory is the reference.")] = None,
     method: Annotated[str, typer.Option("--method", help="auto, grid, adamw or closed_form.")] = "auto",
     loss: Annotated[str, typer.Option("--loss", help="mse, huber or median.")] = "mse",
+    rounds: Annotated[
+        int,
+        typer.Option("--rounds", min=0, help="Of refining all ratios together on the error at the end."),
+    ] = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noises.")] = 1,
     device: Device = "cpu",
     as_json: AsJson = False,
@@ -62,9 +67,9 @@ def search(
     if corrector not in _CORRECTOR:
         raise ConfigError(f"--corrector {corrector!r}: expected on, off or auto")
     net = room.load_denoiser(run).to(device)
-    options = room.SearchOptions()
+    options = room.SearchOptions(rounds=rounds)
     if reference_steps is not None:
-        options = room.SearchOptions(substeps=reference_steps, ddim_steps=reference_steps)
+        options = replace(options, substeps=reference_steps, ddim_steps=reference_steps)
     found = room.search_for(
         net, nfe, noises=noises, guidance=cfg, solver=solver, order=order, dc_order=dc_order,  # pyright: ignore[reportArgumentType]
         corrector=_CORRECTOR[corrector], grid=grid, reference=reference, method=method, loss=loss, seed=seed,  # pyright: ignore[reportArgumentType]
@@ -81,6 +86,11 @@ def search(
         ("evaluations", f"{found.found['evaluations']} of {noises} noises"),
         ("file", out),
     ])  # fmt: skip
+    if error >= ones:
+        print(
+            "no gain: ratios that are best step by step need not end nearer; try --rounds 2, more --noises, or sample "
+            "without them"
+        )
 
 
 @dc.command("fit")
