@@ -182,6 +182,27 @@ def test_lengths_in_an_aedat4_file_are_checked(tmp_path: Path) -> None:
             target.read(file)
 
 
+def test_an_aedat4_header_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (target,) = (t for t in TARGETS if t.name == "events.aedat4")
+    if not target.sound:
+        pytest.skip("faery is not installed")
+    path = tmp_path / target.hit
+    path.write_bytes(target.sound.replace(b'type="string">EVTS', b'type="string">\xff\xffTS'))
+    with pytest.raises(DataError, match="damaged header"):  # the decoder would end the process
+        target.read(path)
+
+
+def test_names_in_a_zip_that_are_no_text(tmp_path: Path) -> None:
+    (target,) = (t for t in TARGETS if t.name == "zip")
+    data = bytearray(target.sound)
+    first = data.index(b"PK\x03\x04")
+    data[first + 7] |= 8  # the name is UTF-8, says its header
+    data[first + 30] = 0xFF
+    (tmp_path / target.hit).write_bytes(data)
+    with pytest.raises(DataError, match="cannot be read"):
+        target.read(tmp_path / target.hit)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_matlab_files_are_read_as_the_library_that_wrote_them_reads_them(packed: bool) -> None:
     scipy_io = pytest.importorskip("scipy.io")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.data.audio.spikes import SpikeRecordings, microseconds
-from ranvier.data.hdf5 import check_heaps
+from ranvier.data.hdf5 import Bytes, Lists, check_start, dataset, mapped, numbers
 from ranvier.errors import DataError
 from ranvier.extras import require
 from ranvier.files import replacing
@@ -27,28 +27,25 @@ def read_spike_file(path: Path, channels: int = 700, empty: bool = False) -> Spi
     h5py: Any = require("h5py", extra="data")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    check_heaps(path, str(path))
     try:
-        with h5py.File(path, "r") as file:
-            return _read(h5py, file, path, channels, empty)
+        with mapped(path, str(path)) as data:
+            check_start(data, str(path))
+            with h5py.File(path, "r") as file:
+                return _read(file, data, path, channels, empty)
     except DataError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:  # h5py raises them all
         raise DataError(f"{path}: is not a whole HDF5 file of spikes: {error}") from error
 
 
-def _read(h5py: Any, file: Any, path: Path, channels: int, empty: bool) -> SpikeRecordings:
+def _read(file: Any, data: Bytes, path: Path, channels: int, empty: bool) -> SpikeRecordings:
     for name in ("spikes/times", "spikes/units", "labels"):
-        if not isinstance(file.get(name), h5py.Dataset):
+        if name not in file:
             raise DataError(f"{path}: has no {name!r}; a file of the Heidelberg layout has spikes/times, spikes/units "
                             "and labels")  # fmt: skip
-    times, units = file["spikes/times"], file["spikes/units"]
-    for data in (times, units):
-        kind = h5py.check_vlen_dtype(data.dtype)
-        if data.ndim != 1 or kind is None or np.dtype(kind).kind not in "fiu":
-            raise DataError(f"{path}: {data.name} must be one list of numbers a recording, got {data.dtype}")
-    labels = np.asarray(file["labels"])
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(times) == len(units) == len(labels):
+    times, units = (Lists(file, f"spikes/{name}", data, str(path)) for name in ("times", "units"))
+    labels = numbers(file, "labels", str(path), "iu")
+    if labels.ndim != 1 or not len(times) == len(units) == len(labels):
         raise DataError(
             f"{path}: {len(times)} recordings of times, {len(units)} of units and labels {labels.dtype} {labels.shape} "
             "do not fit together"
@@ -59,11 +56,9 @@ def _read(h5py: Any, file: Any, path: Path, channels: int, empty: bool) -> Spike
     lengths = np.zeros(len(labels) + 1, np.int64)
     for start in range(0, len(labels), CHUNK):
         chunk = [
-            microseconds(t, u, channels, f"{path}: recording {start + i}")
-            for i, (t, u) in enumerate(
-                zip(times[start : start + CHUNK], units[start : start + CHUNK], strict=True)
-            )
-        ]  # fmt: skip
+            microseconds(times[i], units[i], channels, f"{path}: recording {i}")
+            for i in range(start, min(start + CHUNK, len(labels)))
+        ]
         for i, (t, _) in enumerate(chunk):
             if not len(t) and not empty:
                 raise DataError(f"{path}: recording {start + i} has no events; pass empty=true to keep such recordings")
@@ -76,19 +71,25 @@ def _read(h5py: Any, file: Any, path: Path, channels: int, empty: bool) -> Spike
         t[end : end + len(chunk_t)], u[end : end + len(chunk_t)] = chunk_t, chunk_u
         end += len(chunk_t)
     return SpikeRecordings(
-        t, u, first, labels.astype(np.int64), _speakers(file, len(labels)), _names(file, "extra/keys")
-    )
+        t, u, first, labels.astype(np.int64), _speakers(file, data, path, len(labels)),
+        _names(file, data, path, "extra/keys"),
+    )  # fmt: skip
 
 
-def _names(file: Any, name: str) -> tuple[str, ...]:
+def _names(file: Any, data: Bytes, path: Path, name: str) -> tuple[str, ...]:
     if name not in file:
         return ()
-    values = np.asarray(file[name]).reshape(-1).tolist()
+    if dataset(file, name, str(path)).dtype.kind == "O":
+        texts = Lists(file, name, data, str(path), texts=True)
+        values: list[Any] = [texts[i].tobytes() for i in range(len(texts))]
+    else:
+        values = numbers(file, name, str(path), "iuS").reshape(-1).tolist()
     return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
 
 
-def _speakers(file: Any, count: int) -> tuple[str, ...]:
-    speakers, names = _names(file, "extra/speaker"), _names(file, "extra/meta_info/speaker_name")
+def _speakers(file: Any, data: Bytes, path: Path, count: int) -> tuple[str, ...]:
+    speakers = _names(file, data, path, "extra/speaker")
+    names = _names(file, data, path, "extra/meta_info/speaker_name")
     if len(speakers) != count:
         return ()
     if names and all(s.isdecimal() and int(s) < len(names) for s in speakers):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ranvier.data.archive import Archive, stamp
 from ranvier.data.bundle import DATASETS, DatasetEntry, Parts, first_existing, located
 from ranvier.data.cache import cache_key, keep, lookup
-from ranvier.data.hdf5 import check_heaps
+from ranvier.data.hdf5 import check_start, numbers
 from ranvier.data.points.off import read_off, sample_surface
 from ranvier.data.points.samples import CloudSamples, normalise_to_sphere
 from ranvier.errors import ArgumentError, DataError
@@ -145,12 +145,14 @@ def _hdf5(archive: Archive, points: int, channels: int, sampling: str) -> tuple[
         for name in names:
             where = archive.where(name)
             content = archive.read(name)
-            check_heaps(content, where)
+            check_start(content, where)
             try:
                 with h5py.File(io.BytesIO(content), "r") as file:
-                    data = np.asarray(file["data"][:], np.float32)
-                    normal = np.asarray(file["normal"][:], np.float32) if channels == 6 else data[..., :0]
-                    label = np.asarray(file["label"][:], np.int64).reshape(-1)
+                    data = numbers(file, "data", where).astype(np.float32, copy=False)
+                    normal = numbers(file, "normal", where).astype(np.float32) if channels == 6 else data[..., :0]
+                    label = numbers(file, "label", where, "iu").astype(np.int64).reshape(-1)
+            except DataError:
+                raise
             except Exception as error:  # h5py raises many types on damaged files
                 raise DataError(f"{where}: is not a whole ModelNet HDF5 file: {error}") from error
             if data.ndim != 3 or len(label) != len(data) or (channels == 6 and normal.shape != data.shape):

@@ -64,6 +64,7 @@ def load_enwik8(
             EOFError,
             RuntimeError,
             NotImplementedError,
+            ValueError,
             zlib.error,
         ) as error:
             raise DataError(f"{place}: not a zip with the file 'enwik8' in it ({error})") from error
