@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ranvier.data.hdf5 import Lists, check_start, numbers
+from ranvier.data.hdf5 import Lists, check_start, numbers, tree
 from ranvier.errors import DataError
 
 h5py: Any = pytest.importorskip("h5py")
@@ -91,3 +91,35 @@ def test_a_block_of_a_driver_is_refused() -> None:
     content[48:56] = (96).to_bytes(8, "little")
     with pytest.raises(DataError, match="several parts"):
         check_start(bytes(content), "here")
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "gzip"}, {"chunks": (2, 1)}], ids=str)
+def test_a_tree_is_read_whole(how: dict[str, Any]) -> None:
+    made = io.BytesIO()
+    pairs = [[b"a", b"bcd"], [b"", b"e"], ["\u00e9".encode(), b"f"]]
+    with h5py.File(made, "w") as file:
+        file["node/type"] = "Graph"
+        file["node/inner/weight"] = np.arange(6.0).reshape(2, 3)
+        file["node/inner/flag"] = True
+        file["node/inner/step"] = np.float32(0.5)
+        file.create_dataset("node/edges", data=np.array(pairs, object), dtype=h5py.string_dtype(), **how)
+    content = made.getvalue()
+    with h5py.File(io.BytesIO(content)) as file:
+        found = tree(file, "node", content, "here")
+    assert found["type"] == "Graph" and found["edges"].tolist() == pairs
+    assert found["inner"]["flag"] and found["inner"]["step"] == np.float32(0.5)
+    np.testing.assert_array_equal(found["inner"]["weight"], np.arange(6.0).reshape(2, 3))
+
+
+def test_a_tree_that_holds_itself_is_refused() -> None:
+    made = io.BytesIO()
+    with h5py.File(made, "w") as file:
+        file["node/a/x"] = 1
+        file["node/a/b"] = file["node"]
+    with h5py.File(made) as file, pytest.raises(DataError, match="stands in it twice"):
+        tree(file, "node", made.getvalue(), "here")
+    made = io.BytesIO()
+    with h5py.File(made, "w") as file:
+        file["node/wide"] = np.zeros(2, np.longdouble)
+    with h5py.File(made) as file, pytest.raises(DataError, match="must hold numbers"):
+        tree(file, "node", made.getvalue(), "here")

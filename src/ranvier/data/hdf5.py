@@ -7,6 +7,7 @@ before anything is read, and lists of varying length are taken from their heaps 
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.errors import DataError
+from ranvier.extras import require
 
 _SIGNATURE = b"GCOL\x01\x00\x00\x00"
 _COLLECTION = struct.Struct("<8sQ")
@@ -98,7 +100,8 @@ def dataset(file: Any, name: str, where: str) -> Any:
 def numbers(file: Any, name: str, where: str, kinds: str = "iuf") -> NDArray[Any]:
     """The numbers of a dataset whose `dtype.kind` is one of `kinds`; `DataError` if there are more than are stored."""
     found = dataset(file, name, where)
-    if found.dtype.kind not in kinds or found.dtype.subdtype is not None:
+    wide = found.dtype.kind == "f" and found.dtype.itemsize > 8  # nothing computes with them
+    if found.dtype.kind not in kinds or found.dtype.subdtype is not None or wide:
         raise DataError(f"{where}: {name!r} must hold numbers, got {found.dtype}")
     _check_size(found, name, where)
     return np.asarray(found[()])
@@ -111,6 +114,49 @@ def _check_size(found: Any, name: str, where: str) -> None:
         raise DataError(f"{where}: {name!r} says it has {needed} bytes, but {stored} are stored")
 
 
+def tree(file: Any, name: str, data: Bytes, where: str) -> dict[str, Any]:
+    """A group with all that it holds, as nested dictionaries of numbers, arrays and texts (arrays of texts: of bytes).
+
+    Raises `DataError` naming `where` for anything else, for names that come twice, and for groups inside themselves.
+    """
+    h5py: Any = require("h5py", extra="export")
+
+    seen: set[int] = set()
+
+    def read(path: str) -> dict[str, Any]:
+        group = file.get(path)
+        if not isinstance(group, h5py.Group) or group.file.id != file.id:
+            raise DataError(f"{where}: has no group {path!r} of its own")
+        place = h5py.h5o.get_info(group.id).addr
+        if place in seen:
+            raise DataError(f"{where}: is a damaged HDF5 file: {path!r} stands in it twice")
+        seen.add(place)
+        found: dict[str, Any] = {}
+        for key in map(str, group):  # of a damaged group the library may list names for ever
+            if key in found:
+                raise DataError(f"{where}: is a damaged HDF5 file: {path!r} lists {key!r} twice")
+            inner = f"{path}/{key}"
+            if isinstance(file.get(inner), h5py.Group):
+                found[key] = read(inner)
+            else:
+                value = _values(inner)
+                found[key] = value.decode() if isinstance(value, bytes) else value
+        return found
+
+    def _values(path: str) -> Any:
+        if dataset(file, path, where).dtype.kind != "O":
+            return numbers(file, path, where, "biufcS")[()]
+        texts = Lists(file, path, data, where, texts=True)
+        every = [texts[i].tobytes() for i in range(len(texts))]
+        if texts.shape == ():
+            return every[0]
+        made = np.empty(len(every), object)
+        made[:] = every
+        return made.reshape(texts.shape)
+
+    return read(name)
+
+
 class Lists:
     """A dataset of lists of varying length, read without trusting what it says.
 
@@ -120,6 +166,8 @@ class Lists:
         data: content of the file.
         where: the name of the file in errors.
         texts: the lists are texts; else numbers of the dataset's type.
+
+    A dataset of several axes is read row by row.
     """
 
     def __init__(self, file: Any, name: str, data: Bytes, where: str, texts: bool = False) -> None:
@@ -131,12 +179,13 @@ class Lists:
             kind = None if info is None or info.length is not None else np.uint8
         else:
             kind = h5py.check_vlen_dtype(found.dtype)
-        if kind is None or np.dtype(kind).kind not in "fiu" or found.ndim != 1:
-            what = "one text" if texts else "one list of numbers"
-            raise DataError(f"{where}: {name!r} must be {what} a recording, got {found.dtype} {found.shape}")
+        if kind is None or np.dtype(kind).kind not in "fiu" or found.shape is None:
+            what = "texts" if texts else "one list of numbers a recording"
+            raise DataError(f"{where}: {name!r} must be {what}, got {found.dtype} {found.shape}")
         if file.id.get_create_plist().get_sizes() != (8, 8) or file.userblock_size:
             raise DataError(f"{where}: has addresses of another size than 8 bytes, or a user block")
         self.dtype: np.dtype[Any] = np.dtype(kind)
+        self.shape: tuple[int, ...] = found.shape
         self._data, self._where, self._name = data, where, name
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
         self._entries = self._listed(found)
@@ -169,7 +218,7 @@ class Lists:
 
     def _listed(self, found: Any) -> NDArray[Any]:
         """The entries of the dataset: length, heap and number of every list."""
-        count, plist = len(found), found.id.get_create_plist()
+        count, plist = int(found.size), found.id.get_create_plist()
         if found.chunks is None:
             at = found.id.get_offset() if found.id.get_storage_size() else None
             if at is None and count == 0:
@@ -178,21 +227,22 @@ class Lists:
                 raise self._damaged(f"{count} lists are not in the file")
             return np.frombuffer(self._data, _LIST, count, at)
         filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-        width, chunks = found.chunks[0], found.id.get_num_chunks()
-        if count > chunks * width:
+        width, chunks = math.prod(found.chunks), found.id.get_num_chunks()
+        padded = tuple(-(-n // c) * c for n, c in zip(found.shape, found.chunks, strict=True))
+        if math.prod(padded) > chunks * width:
             raise self._damaged(f"{count} lists in {chunks} chunks of {width}")
-        made = np.zeros(chunks * width, _LIST)
+        made = np.zeros(padded, _LIST)
         for i in range(chunks):
             info = found.id.get_chunk_info(i)
-            start = info.chunk_offset[0]
             content = self._data[info.byte_offset : info.byte_offset + info.size]
             for place, code in reversed(list(enumerate(filters))):
                 if not info.filter_mask >> place & 1:  # else left out for this chunk
                     content = self._unfiltered(code, content, width * _LIST.itemsize)
-            if start % width or start + width > len(made) or len(content) != width * _LIST.itemsize:
-                raise self._damaged(f"a chunk of {len(content)} bytes at list {start}")
-            made[start : start + width] = np.frombuffer(content, _LIST)
-        return made[:count]
+            part = made[tuple(slice(o, o + c) for o, c in zip(info.chunk_offset, found.chunks, strict=True))]
+            if part.shape != found.chunks or len(content) != width * _LIST.itemsize:
+                raise self._damaged(f"a chunk of {len(content)} bytes at list {info.chunk_offset}")
+            part[...] = np.frombuffer(content, _LIST).reshape(part.shape)
+        return made[tuple(slice(n) for n in found.shape)].reshape(-1)
 
     def _unfiltered(self, code: int, content: bytes, size: int) -> bytes:
         import zlib

@@ -44,6 +44,9 @@ def _read(file: Any, data: Bytes, path: Path, channels: int, empty: bool) -> Spi
             raise DataError(f"{path}: has no {name!r}; a file of the Heidelberg layout has spikes/times, spikes/units "
                             "and labels")  # fmt: skip
     times, units = (Lists(file, f"spikes/{name}", data, str(path)) for name in ("times", "units"))
+    for name, lists in (("times", times), ("units", units)):
+        if len(lists.shape) != 1:
+            raise DataError(f"{path}: 'spikes/{name}' must be one list of numbers a recording, got {lists.shape}")
     labels = numbers(file, "labels", str(path), "iu")
     if labels.ndim != 1 or not len(times) == len(units) == len(labels):
         raise DataError(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ranvier.data.hdf5 import check_heaps
+from ranvier.data.hdf5 import check_heaps, mapped, tree
 from ranvier.errors import ArgumentError, DataError
 from ranvier.extras import require
 from ranvier.infer.exchange.nir_layers import layer_of
@@ -65,8 +65,13 @@ def _read(path: Path, nir: Any) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     check_heaps(path, str(path))
+    h5py: Any = require("h5py", extra="export")
     try:
-        return nir.read(path)
+        with mapped(path, str(path)) as data, h5py.File(path, "r") as file:
+            found = tree(file, "node", data, str(path))
+        return nir.dict2NIRNode(found)
+    except DataError:
+        raise
     except Exception as error:  # the reader has no error type of its own
         raise DataError(f"{path}: is not a graph of NIR: {' '.join(str(error).split())[:300]}") from error
 
