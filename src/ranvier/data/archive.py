@@ -62,15 +62,7 @@ class Archive:
             if not self.is_zip:
                 return (self.path / (self.prefix + name)).read_bytes()
             return self._opened().read(self.prefix + name)
-        except (
-            OSError,
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            RuntimeError,
-            NotImplementedError,
-            ValueError,
-        ) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
             raise DataError(f"{self.where(name)}: cannot be read: {error}") from error
 
     def where(self, name: str) -> str:
