@@ -81,9 +81,10 @@ def drive(F, Q, J, A, U, M8, M64, P, S, first, last):
 def drive_steps(F, Q, J, A, U, M8, M64, P, S, X, Y, to, table):
     """All steps of `X` `[T, n]`, outputs into `Y` `[T, m]`; `to` is the place of the input, `table` the one of every
     element of the output."""
+    first = np.int64(0)  # a literal 0 would compile `drive` a second time
     for t in range(X.shape[0]):
         F[to : to + X.shape[1]] = X[t]
-        drive(F, Q, J, A, U, M8, M64, P, S, 0, P.shape[0])
+        drive(F, Q, J, A, U, M8, M64, P, S, first, P.shape[0])
         for j in range(Y.shape[1]):
             Y[t, j] = F[table[j]]
 
