@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ranvier.errors import ArgumentError, ConfigError, RanvierError
-from ranvier.extras import require
+from ranvier.extras import only_version_of, require
 from ranvier.train.files import RunError
 from ranvier.train.interrupt import Interrupted, polite_stop
 from ranvier.train.recipe import Recipe, TrainSection
@@ -39,7 +39,8 @@ def fit(recipe: Recipe, out: str | os.PathLike[str], resume: bool = True, progre
     """
     if not isinstance(recipe, Recipe):
         raise ArgumentError(f"recipe must be a Recipe, got {type(recipe).__name__}; see load_recipe and parse_recipe")
-    require("lightning_fabric", extra="train")
+    with only_version_of("torchmetrics"):  # of which it wants no more; all of it takes longer to import than PyTorch
+        require("lightning_fabric", extra="train")
     from ranvier.train.strategies import build_fabric, outer_rank
 
     folder = RunFolder(out)
