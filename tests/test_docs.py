@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.warm import with_trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,7 +23,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     for match in BLOCK.finditer(text):  # padded, so that a traceback has the line numbers of the page
         script += "\n" * (text[: match.start(1)].count("\n") - script.count("\n")) + match[1]
     code = f"exec(compile({script!r}, {str(page)!r}, 'exec'), {{'__name__': '__main__'}})"
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    result = with_trainer().run(code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
 
 

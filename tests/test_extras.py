@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.warm import with_trainer
 
 from ranvier.errors import MissingExtraError
 from ranvier.extras import only_version_of, require
@@ -54,10 +54,12 @@ def test_a_missing_package_stays_missing() -> None:
 
 
 def test_training_imports_no_torchmetrics(tmp_path: Path) -> None:
-    code = (
+    said = with_trainer().run(
         "import sys, ranvier.train as t\n"
-        "t.fit(t.load_recipe('digits_mlp', ['train.epochs=1', 'data.limit_train=20', 'data.limit_test=10']), sys.argv[1])\n"
+        "recipe = t.load_recipe('digits_mlp', ['train.epochs=1', 'data.limit_train=20', 'data.limit_test=10'])\n"
+        "t.fit(recipe, sys.argv[1])\n"
         "assert 'lightning_fabric' in sys.modules and 'torchmetrics' not in sys.modules\n"
-        "import torchmetrics; torchmetrics.MeanMetric\n"
+        "import torchmetrics; torchmetrics.MeanMetric\n",
+        tmp_path / "run",
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)
+    assert said.returncode == 0, said.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from tests.warm import with_torch
 
 import ranvier
 
@@ -68,14 +69,14 @@ def test_import_is_light() -> None:
 def test_a_room_imports_without_the_optional_packages(room: str) -> None:
     """What is an extra stays an extra: a room loads where only torch, numpy, numba and safetensors are installed."""
     blocked = [m for m in HEAVY if m not in ("numba", "scipy", "triton._C", "pydantic", "yaml")]
-    exported = python(
+    said = with_torch().run(
         "import sys\n"
-        "import torch, numpy\n"
         f"for name in {blocked!r}: sys.modules.setdefault(name, None)\n"
         f"import ranvier.{room}\n"
         f"print(*ranvier.{room}.__all__)"
     )
-    assert exported.split() == importlib.import_module(f"ranvier.{room}").__all__
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.split() == importlib.import_module(f"ranvier.{room}").__all__
 
 
 def test_neurons_and_models_import_without_the_compiler() -> None:

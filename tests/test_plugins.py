@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.warm import module, with_trainer
 
 OWN = """
 import torch
@@ -33,9 +33,8 @@ class Hesitant(Neuron):
 
 def ranvier(folder: Path, plugins: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"RANVIER_PLUGINS": plugins, "RANVIER_CACHE": str(folder / "kernels")}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
-    )
+    program, *rest = (module(arguments[1]), *arguments[2:]) if arguments[0] == "-m" else arguments[1:]
+    return with_trainer().run(program, *rest, cwd=folder, env=environment)
 
 
 def test_a_neuron_in_a_file_is_a_neuron_everywhere(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.warm import module, with_trainer
 
 Ranvier = Callable[..., Any]
 QUICK = ["digits_mlp", "train.epochs=1", "data.limit_train=128", "data.limit_test=50"]
@@ -80,8 +79,8 @@ def test_evaluating_what_is_no_run(ranvier: Ranvier, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_the_same_command_continues(tmp_path: Path) -> None:
     arguments = ["digits_mlp", "train.epochs=500", "data.limit_train=64", "data.limit_test=20", "log.every=1"]
-    command = [sys.executable, "-m", "ranvier", "train", *arguments, "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [module("ranvier"), "train", *arguments, "--out", tmp_path / "run"]
+    process = with_trainer().start(*command)
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
@@ -89,20 +88,20 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_continues(tmp_path: Path) -> 
             break
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=90)
-    assert process.returncode == 130, err
+    status, (_, err) = process.wait(90), process.output()
+    assert status == 130, err
     assert "Traceback" not in err
     assert "to continue: ranvier train digits_mlp" in err
     before = metrics.read_text().splitlines()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = with_trainer().start(*command)
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         if len(metrics.read_text().splitlines()) > len(before) + 2:
             break
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=90)
-    assert process.returncode == 130, err
+    os.kill(process.pid, signal.SIGINT)
+    status, (_, err) = process.wait(90), process.output()
+    assert status == 130, err
     after = metrics.read_text().splitlines()
     assert len(after) > len(before)
     steps = [json.loads(line).get("step") for line in after]
