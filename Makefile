@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 export NO_MKDOCS_2_WARNING := 1
+# Where it is set, every process of the tests would compile every file anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test lint format types imports tests docs rooms bench wheel-check clean
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tests.warm import with_trainer
 from ranvier import bench
 from ranvier.bench.suite import Suite, parse_suite
 
-pytest.importorskip("lightning_fabric", reason="training needs the extra 'train'")
+if find_spec("lightning_fabric") is None:  # importing it takes seconds
+    pytest.skip("training needs the extra 'train'", allow_module_level=True)
 pytest.importorskip("sklearn", reason="the digits need scikit-learn")
 
 
