@@ -39,10 +39,9 @@ def test_the_permutation_is_one_for_all() -> None:
         load("sdigits", by="columns")
 
 
-def test_mnist_and_cifar(ranvier_data: Path) -> None:
+def test_mnist(ranvier_data: Path) -> None:
     assert load("smnist", ranvier_data, pool=2).input_shape == (196, 1)
     assert load("smnist_whole", ranvier_data).input_shape == (1, 1, 784)
-    assert load("scifar10", ranvier_data, size=8, by="rows").input_shape == (8, 24)
 
 
 def test_stems() -> None:

@@ -238,3 +238,4 @@ def test_real_cifar10(ranvier_data: Path) -> None:
     assert bundle.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-3)
     assert bundle.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=3e-3)
     assert load("cifar10", root=ranvier_data).fingerprint == bundle.fingerprint
+    assert load("scifar10", ranvier_data, size=8, by="rows").input_shape == (8, 24)  # here, since decoding takes long
