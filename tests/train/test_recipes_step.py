@@ -62,7 +62,7 @@ def text_bundle(name: str, length: int, vocab: int) -> DataBundle:
         return TextWindows(np.random.default_rng(0).integers(0, vocab, length * count + 1), length)
 
     return DataBundle(
-        name=name, kind="text", train=windows(8), test=windows(3), validation=windows(3), input_shape=(length,),
+        name=name, kind="text", train=windows(3), test=windows(1), validation=windows(1), input_shape=(length,),
         classes=tuple(map(str, range(vocab))), mean=None, std=None, version=1, fingerprint="0" * 64, options={},
         tokenizer=NumberTokenizer(vocab),
     )  # fmt: skip
