@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.compat import old_opcheck
 from tests.ops.leaky_cases import CASES, case_id
 from torch import Tensor
 
@@ -159,6 +160,7 @@ def test_surrogates_without_a_kernel_and_trainable_thresholds_use_the_reference(
     assert threshold.grad is not None and threshold.grad != 0
 
 
+@old_opcheck
 def test_custom_op_contract() -> None:
     x, v, decay, threshold = problem((3, 2, 4), torch.float32, False)
     for keep_state in (True, False):

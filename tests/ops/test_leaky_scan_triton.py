@@ -11,6 +11,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are decorated
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
+from tests.compat import interpreted
 from tests.ops.leaky_cases import CASES, case_id
 from tests.ops.test_leaky_scan import gradients, problem
 
@@ -38,17 +39,20 @@ def assert_parity(shape: tuple[int, ...], dtype: torch.dtype, columns: bool, dyn
     torch.testing.assert_close(gk, wanted[2], **tolerance)
 
 
+@interpreted
 @pytest.mark.parametrize("columns", [False, True], ids=["layer", "channel"])
 @pytest.mark.parametrize("dynamics", CASES, ids=case_id)
 def test_kernels_match_the_reference(dynamics: LeakyDynamics, columns: bool) -> None:
     assert_parity((7, 3, 5, 3), torch.float64, columns, dynamics)
 
 
+@interpreted
 @pytest.mark.parametrize("shape", [(1, 2, 3), (2, 3, 4, 181), (5, 1, 2, 129)], ids=str)
 def test_kernels_match_over_block_borders(shape: tuple[int, ...]) -> None:
     assert_parity(shape, torch.float32, False, CASES[0])
 
 
+@interpreted
 def test_half_precision_input_is_computed_in_float32() -> None:
     if DEVICE == "cpu":
         pytest.skip("Triton's interpreter has no bfloat16 arithmetic on the CPU")
@@ -59,6 +63,7 @@ def test_half_precision_input_is_computed_in_float32() -> None:
     assert torch.equal(spikes, want) and torch.equal(v, v_want) and v.dtype == torch.float32
 
 
+@interpreted
 def test_gradients_helper_is_not_vacuous() -> None:
     x, v, decay, threshold = problem((7, 3, 5), torch.float64, False)
     out = leaky_scan_reference(x, v, decay, threshold, CASES[0])

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from tests.compat import old_compiler
 from tests.ops.step_scan_neurons import USER_NEURONS, OwnLIF, Resonator
 from torch import Tensor
 
@@ -197,6 +198,7 @@ def test_custom_op_contract() -> None:
 
 
 @TRACER_WARNING
+@old_compiler
 def test_compiles_to_one_node_and_follows_a_changed_attribute() -> None:
     counts: list[int] = []
 

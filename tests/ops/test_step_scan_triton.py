@@ -16,6 +16,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are decorated
 pytest.importorskip("triton", reason="Triton is not installed on this platform")
 
+from tests.compat import interpreted
 from tests.ops.step_scan_neurons import USER_NEURONS
 from tests.ops.test_step_scan import TRACER_WARNING, ZOO, problem
 from torch import Tensor
@@ -69,16 +70,19 @@ def assert_parity(neuron: Neuron, shape: tuple[int, ...], dtype: torch.dtype) ->
             torch.testing.assert_close(a, b, atol=atol * (1 + b.abs().max().item()), rtol=rtol)
 
 
+@interpreted
 @pytest.mark.parametrize("name", USER_NEURONS)
 def test_a_users_neuron_equals_its_loop(name: str) -> None:
     assert_parity(USER_NEURONS[name], (7, 2, 3, 5), torch.float64)
 
 
+@interpreted
 @pytest.mark.parametrize("name", ZOO)
 def test_a_neuron_of_the_zoo_equals_its_loop(name: str) -> None:
     assert_parity(build(name), (5, 2, 3, 4), torch.float64)
 
 
+@interpreted
 @pytest.mark.parametrize("shape", [(1, 2, 3, 4), (33, 2, 3, 4), (70, 1, 3, 4), (3, 2, 3, 181)], ids=str)
 def test_chunk_and_block_borders(shape: tuple[int, ...]) -> None:
     assert_parity(USER_NEURONS["resonator"], shape, torch.float32)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.compat import interpreted
 from torch import Tensor
 
 from ranvier.errors import ArgumentError, ShapeError
@@ -184,6 +185,7 @@ def test_operator_registration() -> None:
     assert set(checked.values()) == {"SUCCESS"}
 
 
+@interpreted
 @pytest.mark.parametrize("steps", [1, 33, 64, 70])
 def test_triton(steps: int) -> None:
     pytest.importorskip("triton")

@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ranvier.optim import SPAM, StableSPAM
+from ranvier.train.sharding import _complete_streams
 
 STEPS = 15
 
@@ -61,6 +62,7 @@ def run(rank: int, port: int, kinds: list[str]) -> None:
 
 def check(kind: str, rank: int) -> None:
     module = net()
+    _complete_streams()  # PyTorch 2.6
     fully_shard(module, mesh=init_device_mesh("cpu", (2,)))
     optimizer = make(kind, module.parameters())
     start = [t.clone() for t in whole(module)]

@@ -27,7 +27,8 @@ def _parameter(name: str, value: Parameter, valid: Callable[[Tensor], Tensor], e
     given = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=None if isinstance(value, Tensor) else "cpu")
     if given.dim() > 1 or given.numel() == 0 or not bool((valid(given) & given.isfinite()).all()):
         raise ArgumentError(f"{name} must be {expected} or a 1-D tensor of them, got {given.tolist()!r}")
-    return given.detach().clone().to(torch.get_default_device())
+    here = torch.empty(0).device  # PyTorch 2.6's get_default_device knows no `with torch.device`
+    return given.detach().clone().to(here)
 
 
 def _decay_of(tau: Parameter) -> Tensor:
