@@ -115,7 +115,7 @@ def test_it_learns_a_scene() -> None:
     model = E3DSNNDetector(**SMALL).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     first = last = 0.0
-    for step in range(60):
+    for step in range(80):
         losses = model.loss([cloud, cloud], [cars, cars])
         assert set(losses) == {"anchor_cls", "anchor_box", "anchor_dir", "roi_cls", "roi_box", "roi_corner"}
         total = sum(losses.values())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.compat import old_export
 from torch import nn
 
 import ranvier
@@ -29,6 +30,7 @@ def delays() -> nn.Module:
     return ranvier.create_model("delay_mlp_shd", hidden=[16], in_channels=10, max_delay=5).eval()
 
 
+@old_export
 def test_one_step_of_onnx_in_a_loop_is_the_net(tmp_path: Path, delays: nn.Module) -> None:
     runtime: Any = pytest.importorskip("onnxruntime")
     onnx: Any = pytest.importorskip("onnx")
@@ -49,6 +51,7 @@ def test_one_step_of_onnx_in_a_loop_is_the_net(tmp_path: Path, delays: nn.Module
         np.testing.assert_allclose(np.stack(got), delays(x).numpy(), atol=1e-5)
 
 
+@old_export
 def test_a_sequence_in_onnx(tmp_path: Path) -> None:
     runtime: Any = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -72,6 +75,7 @@ with torch.no_grad():
 """
 
 
+@old_export
 def test_an_exported_program_runs_alone(tmp_path: Path, delays: nn.Module) -> None:
     done = export_torch(delays, tmp_path / "net.pt2", T=6, batch=2)
     assert done.difference is not None and done.difference < 1e-6
@@ -79,6 +83,18 @@ def test_an_exported_program_runs_alone(tmp_path: Path, delays: nn.Module) -> No
     with torch.no_grad():
         torch.save((x, delays(x)), tmp_path / "io.pt")
     subprocess.run([sys.executable, "-W", "ignore", "-c", _ALONE, done.path, tmp_path / "io.pt"], check=True)
+
+
+def test_what_cannot_be_read_again_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("SerializeError: no such node")
+
+    (tmp_path / "net.pt2").write_bytes(b"an older one")
+    monkeypatch.setattr(torch.export, "load", fails)
+    net = ranvier.create_model("spiking_mlp", img_size=4, hidden=(3,)).eval()
+    with pytest.raises(ArgumentError, match=r"torch.export of PyTorch .* cannot read what it wrote.* no such node"):
+        export_torch(net, tmp_path / "net.pt2", T=2)
+    assert [f.read_bytes() for f in tmp_path.iterdir()] == [b"an older one"]
 
 
 def test_one_step_of_an_exported_program(tmp_path: Path) -> None:

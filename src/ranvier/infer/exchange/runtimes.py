@@ -104,12 +104,20 @@ def export_torch(
     own = sorted({str(n.target) for n in program.graph.nodes if "ranvier" in str(n.target)})
     if own:
         raise ArgumentError(f"model: {', '.join(own)} has no form in plain PyTorch operations")
-    _written(Path(path), lambda temporary: torch.export.save(program, temporary))
+    loaded: list[Any] = []
+
+    def write(temporary: str) -> None:
+        torch.export.save(program, temporary)
+        if check:  # before it takes the place of another file
+            with _quiet():
+                read = _traced(lambda: torch.export.load(temporary), "torch.export", "read what it wrote of it")
+            loaded.append(read.module())
+
+    _written(Path(path), write)
     facts = _with(_facts(net, mode, x, inputs, names), path=Path(path))
     if not check:
         return facts
-    loaded = torch.export.load(str(path)).module()
-    return _with(facts, difference=_compare(net, x, mode, lambda *given: loaded(*given)))
+    return _with(facts, difference=_compare(net, x, mode, lambda *given: loaded[0](*given)))
 
 
 def _prepared(
@@ -127,13 +135,13 @@ def _prepared(
     return stepping, x, (x[0], *stepping.initial), names
 
 
-def _traced(trace: Callable[[], Any], what: str) -> Any:
+def _traced(trace: Callable[[], Any], what: str, cannot: str = "trace it") -> Any:
     try:
         return trace()
     except Exception as error:  # tracers fail in many ways, with pages of text
         reason = next((line for line in str(error).splitlines() if "Error" in line or "rror:" in line), str(error))
         raise ArgumentError(
-            f"model: {what} of PyTorch {torch.__version__} cannot trace it: {' '.join(reason.split())[:300]}"
+            f"model: {what} of PyTorch {torch.__version__} cannot {cannot}: {' '.join(reason.split())[:300]}"
         ) from error
 
 
