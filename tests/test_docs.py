@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from tests.compat import version
 from tests.warm import with_trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +20,8 @@ WITH_CODE = [page for page in PAGES if page.parent != NOTEBOOKS and BLOCK.search
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     """In a process of its own, because pages register neurons and models."""
+    if page.name == "exchange.md" and version(torch.__version__) < (2, 7):
+        pytest.skip("writes ONNX files, which the exporter of PyTorch 2.6 cannot for batch norms")
     text = page.read_text(encoding="utf-8")
     script = ""
     for match in BLOCK.finditer(text):  # padded, so that a traceback has the line numbers of the page

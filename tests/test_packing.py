@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.compat import old_opcheck
 from tests.neurons.zoo import SPECS, STEPS, drive, title
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -246,6 +247,7 @@ def test_bad_input_is_named() -> None:
         Packed(torch.zeros(3), Packing(torch.tensor([1, 1])))
 
 
+@old_opcheck
 def test_the_custom_ops_keep_torch_s_contract() -> None:
     from ranvier.ops.leaky_scan import op, packed_op  # noqa: F401
 
