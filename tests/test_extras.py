@@ -48,6 +48,13 @@ def test_it_is_tidy_after_an_error(package: str) -> None:
     assert package not in sys.modules
 
 
+def test_a_folder_that_is_not_installed_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_a_folder").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with only_version_of("only_a_folder"):
+        assert "only_a_folder" not in sys.modules
+
+
 def test_a_missing_package_stays_missing() -> None:
     with only_version_of("no_such_package_at_all"), pytest.raises(MissingExtraError, match=r"ranvier\[train\]"):
         require("no_such_package_at_all", extra="train")

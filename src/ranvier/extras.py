@@ -30,11 +30,15 @@ def only_version_of(package: str) -> Iterator[None]:
     is already imported, or is not installed; afterwards it can be imported as usual.
     """
     spec = None if package in sys.modules else find_spec(package)
-    if spec is None:
+    try:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:  # at most a folder of that name
+        version = None
+    if spec is None or version is None:
         yield
         return
     empty = module_from_spec(spec)  # not executed
-    empty.__version__ = metadata.version(package)  # pyright: ignore[reportAttributeAccessIssue]
+    empty.__version__ = version  # pyright: ignore[reportAttributeAccessIssue]
     sys.modules[package] = empty
     try:
         yield
