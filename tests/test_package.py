@@ -10,7 +10,6 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 
 import pytest
 from tests.warm import with_torch
@@ -27,9 +26,10 @@ HEAVY = [
 TIMED_IMPORT = """
 import json, sys, time
 import torch
+before = [m for m in {heavy!r} if m in sys.modules]
 start = time.perf_counter()
 import ranvier
-print(json.dumps([time.perf_counter() - start, [m for m in {heavy!r} if m in sys.modules]]))
+print(json.dumps([time.perf_counter() - start, before, [m for m in {heavy!r} if m in sys.modules]]))
 """
 
 
@@ -39,12 +39,14 @@ def python(code: str, *arguments: str) -> str:
 
 
 def test_import_is_light() -> None:
-    before = json.loads(
-        python(f"import json, sys, torch; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))")
-    )
-    runs = [json.loads(python(TIMED_IMPORT.format(heavy=HEAVY))) for _ in range(3)]
-    assert median(seconds for seconds, _ in runs) <= 0.3
-    assert [m for m in runs[0][1] if m not in before] == []
+    seconds = []
+    for _ in range(3):  # what else runs on the machine only adds to the time
+        took, before, after = json.loads(python(TIMED_IMPORT.format(heavy=HEAVY)))
+        assert set(after) <= set(before)
+        seconds.append(took)
+        if took <= 0.3:
+            return
+    pytest.fail(f"importing ranvier took {seconds} s more than importing torch")
 
 
 @pytest.mark.parametrize(
@@ -80,10 +82,10 @@ def test_a_room_imports_without_the_optional_packages(room: str) -> None:
 
 
 def test_neurons_and_models_import_without_the_compiler() -> None:
-    loaded = python(
-        "import sys, torch, ranvier.models; print([m for m in ('torch._dynamo', 'numba') if m in sys.modules])"
+    said = with_torch().run(
+        "import sys, ranvier.models; print([m for m in ('torch._dynamo', 'numba') if m in sys.modules])"
     )
-    assert loaded.strip() == "[]"
+    assert said.stdout.strip() == "[]", said.stderr
 
 
 def test_version_is_the_distribution_s() -> None:
@@ -99,31 +101,64 @@ def test_typed_and_lazy_names_exist() -> None:
         _ = ranvier.nonsense
 
 
-def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
-    return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` of names and attributes, "" of anything else."""
+    if isinstance(node, ast.Attribute):
+        value = dotted(node.value)
+        return value and f"{value}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SOURCE).as_posix())
-def test_nothing_unsafe_is_loaded(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imported = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    imported |= {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert not imported & {"cloudpickle", "dill", "marshal", "shelve"}
-    used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "pickle"}
-    assert used <= {"UnpicklingError"}  # what torch.load raises may be caught, nothing may be unpickled
-    names = {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "pickle" for a in n.names}
-    assert names <= {"UnpicklingError"}
-    for name, call in calls(tree):
-        keywords = {k.arg: ast.unparse(k.value) for k in call.keywords}
-        if name == "torch.load":
-            assert keywords.get("weights_only") == "True"
-        assert name not in {"eval", "exec", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "os.system"}
-        if name in {"np.load", "numpy.load"}:
-            assert keywords.get("allow_pickle", "False") == "False"
-        assert keywords.get("shell", "False") == "False"
+def unsafe(source: str) -> list[str]:
+    """What `source` does that can run foreign code, or reads what can."""
+    found: list[str] = []
+    foreign = {"cloudpickle", "dill", "marshal", "shelve"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [f"import {a.name}" for a in node.names if a.name.split(".")[0] in foreign]
+        elif isinstance(node, ast.ImportFrom):
+            if (node.module or "").split(".")[0] in foreign:
+                found.append(f"from {node.module} import")
+            elif node.module == "pickle":  # what torch.load raises may be caught, nothing may be unpickled
+                found += [f"from pickle import {a.name}" for a in node.names if a.name != "UnpicklingError"]
+        elif isinstance(node, ast.Attribute):
+            if dotted(node.value) == "pickle" and node.attr != "UnpicklingError":
+                found.append(dotted(node))
+        elif isinstance(node, ast.Call):
+            name, keywords = dotted(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+            if name in {"eval", "exec", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "os.system"}:
+                found.append(name)
+            if name == "torch.load" and keywords.get("weights_only") != "True":
+                found.append("torch.load without weights_only")
+            if name in {"np.load", "numpy.load"} and keywords.get("allow_pickle", "False") != "False":
+                found.append("numpy.load with pickles")
+            if keywords.get("shell", "False") != "False":
+                found.append("shell=True")
+    return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SOURCE).as_posix())
-def test_no_path_of_one_machine(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert not re.search(r"""["'](/home/|/root/|/work/|/Users/|/mnt/|[A-Z]:\\\\)""", text)
+ROOMS = sorted({path.relative_to(SOURCE).parts[0] for path in FILES})
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_nothing_unsafe_is_loaded(room: str) -> None:
+    files = [path for path in FILES if path.relative_to(SOURCE).parts[0] == room]
+    found = {path.relative_to(SOURCE).as_posix(): unsafe(path.read_text(encoding="utf-8")) for path in files}
+    assert {path: what for path, what in found.items() if what} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import dill", "from marshal import loads", "from pickle import loads", "pickle.load(file)", "x = pickle.loads",
+        "eval(text)", "yaml.load(text)", "os.system(text)", "torch.load(path)", "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)", "subprocess.run(text, shell=True)",
+    ],
+)  # fmt: skip
+def test_what_is_unsafe_is_found(line: str) -> None:
+    assert len(unsafe(line)) == 1
+
+
+def test_no_path_of_one_machine() -> None:
+    machine = re.compile(r"""["'](/home/|/root/|/work/|/Users/|/mnt/|[A-Z]:\\\\)""")
+    assert [path for path in FILES if machine.search(path.read_text(encoding="utf-8"))] == []
