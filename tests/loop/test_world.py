@@ -33,6 +33,19 @@ def test_distance_to_a_disc_and_to_walls() -> None:
     assert (inside == 0).all()
 
 
+def test_the_compiled_casting_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    origin, centre = torch.rand(40, 2).double() * 6, torch.rand(40, 5, 2).double() * 6
+    radius = torch.rand(40, 5).double() - 0.2
+    monkeypatch.setenv("RANVIER_BACKEND", "reference")
+    expected = to_discs(origin, centre, radius)
+    monkeypatch.setenv("RANVIER_BACKEND", "auto")
+    found = to_discs(origin, centre, radius)
+    hit = expected[0].isfinite()
+    assert 0.2 < hit.double().mean() < 0.9 and (expected[0] == 0).any()
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-14)  # PyTorch's root may be off by a bit
+    assert torch.equal(found[1][hit], expected[1][hit])
+
+
 @pytest.mark.parametrize("turn", [1, 7, 60, 119])
 def test_turning_the_world_rolls_the_image(turn: int) -> None:
     centre = torch.rand(1, 9, 2).double() * 10 - 5

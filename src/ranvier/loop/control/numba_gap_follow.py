@@ -16,23 +16,26 @@ def choose(ranges, max_range, clearance, goal_bearing, goal_distance, previous, 
     cosine = np.cos(np.arange(beams) * step)
     sine = np.sin(np.arange(beams) * step)
     square = clearance * clearance
+    nearest = np.empty(beams)
     for n in range(rows):
+        # An echo stands in the way of the few headings beside it: from each, outwards on both sides until it is clear.
+        nearest[:] = math.inf
+        for b in range(beams):
+            r = ranges[n, b]
+            if not r < max_range:
+                continue
+            for direction in (1, -1):
+                for away in range(beams):
+                    k = away if direction == 1 or away == 0 else beams - away  # beam minus heading
+                    c = cosine[k]
+                    side = r * abs(sine[k])
+                    if c <= 1e-12 or not side < clearance:
+                        break
+                    h = b - k if b >= k else b - k + beams
+                    nearest[h] = min(nearest[h], r * c - math.sqrt(square - side * side))
         top = -math.inf
         for h in range(beams):
-            free = math.inf
-            for k in range(beams):
-                c = cosine[k]
-                if c <= 1e-12:
-                    continue
-                b = h + k
-                if b >= beams:
-                    b -= beams
-                r = ranges[n, b]
-                side = r * abs(sine[k])
-                if r < max_range and side < clearance:
-                    d = r * c - math.sqrt(square - side * side)
-                    if d < free:
-                        free = d
+            free = nearest[h]
             if free == math.inf:
                 free = max_range
             if goal_distance[n] < free:

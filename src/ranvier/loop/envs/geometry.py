@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ranvier.ops.backend import use_kernels
+
 BEAMS, SECTORS = 120, 30
 PER_SECTOR = BEAMS // SECTORS
 STEP = 2 * math.pi / BEAMS
@@ -30,6 +32,22 @@ def to_discs(origin: Tensor, centre: Tensor, radius: Tensor, angles: Tensor = AN
 
     Returns distances `[N, A]` (infinite where no disc is hit, 0 from inside one) and the index of the disc.
     """
+    if centre.shape[1] == 0:
+        nothing = origin.new_full((origin.shape[0], len(angles)), math.inf)
+        return nothing, torch.zeros(nothing.shape, dtype=torch.long)
+    doubles = all(t.dtype == torch.float64 and not t.requires_grad for t in (origin, centre, radius, angles))
+    if not doubles or not use_kernels(origin.device.type):
+        return _to_discs_reference(origin, centre, radius, angles)
+    from ranvier.loop.envs.numba_geometry import cast_on_discs
+
+    distance = torch.empty(origin.shape[0], len(angles), dtype=torch.float64)
+    which = torch.empty(distance.shape, dtype=torch.long)
+    inputs = (t.contiguous().numpy() for t in (origin, centre, radius, angles.cos(), angles.sin()))
+    cast_on_discs(*inputs, distance.numpy(), which.numpy())
+    return distance, which
+
+
+def _to_discs_reference(origin: Tensor, centre: Tensor, radius: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
     offset = centre - origin[:, None]  # [N, D, 2]
     along = offset[..., :1] * angles.cos() + offset[..., 1:] * angles.sin()  # [N, D, A]; no BLAS: it rounds by batch
     gap = (radius**2 - (offset**2).sum(-1))[..., None] + along**2
@@ -38,10 +56,6 @@ def to_discs(origin: Tensor, centre: Tensor, radius: Tensor, angles: Tensor = AN
     reached = ((gap >= 0) & (along > 0)) | inside
     reached = reached & (radius > 0)[..., None]
     distance = torch.where(reached, distance.clamp_min(0), math.inf)
-    if distance.shape[1] == 0:
-        return origin.new_full((origin.shape[0], len(angles)), math.inf), torch.zeros(
-            origin.shape[0], len(angles), dtype=torch.long
-        )  # fmt: skip
     nearest = distance.min(dim=1)
     return nearest.values, nearest.indices
 
