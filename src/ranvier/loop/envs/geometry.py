@@ -42,8 +42,8 @@ def to_discs(origin: Tensor, centre: Tensor, radius: Tensor, angles: Tensor = AN
 
     distance = torch.empty(origin.shape[0], len(angles), dtype=torch.float64)
     which = torch.empty(distance.shape, dtype=torch.long)
-    inputs = (t.contiguous().numpy() for t in (origin, centre, radius, angles.cos(), angles.sin()))
-    cast_on_discs(*inputs, distance.numpy(), which.numpy())
+    o, c, r, cosine, sine = (t.contiguous().numpy() for t in (origin, centre, radius, angles.cos(), angles.sin()))
+    cast_on_discs(o, c, r, cosine, sine, distance.numpy(), which.numpy())
     return distance, which
 
 
