@@ -18,7 +18,8 @@ from ranvier.bench.suite import Suite, parse_suite
 
 if find_spec("lightning_fabric") is None:  # importing it takes seconds
     pytest.skip("training needs the extra 'train'", allow_module_level=True)
-pytest.importorskip("sklearn", reason="the digits need scikit-learn")
+if find_spec("sklearn") is None:
+    pytest.skip("the digits need scikit-learn", allow_module_level=True)
 
 
 def suite(**changes: Any) -> Suite:
