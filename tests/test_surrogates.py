@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
@@ -80,3 +81,9 @@ def test_a_shape_parameter_must_be_positive(value: float) -> None:
     for cls in (Sigmoid, Atan, Triangle, Rectangle):
         with pytest.raises(ArgumentError, match="positive"):
             cls(value)
+
+
+def test_calls_do_not_read_the_signature_anew() -> None:
+    from ranvier.surrogates import _Spike
+
+    assert inspect.signature(_Spike.forward) is inspect.signature(_Spike.forward)

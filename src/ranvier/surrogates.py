@@ -16,12 +16,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ranvier.autograd import signed
 from ranvier.errors import ArgumentError
 from ranvier.registry import Registry, check_keywords
 
 SURROGATES: Registry[type[Surrogate]] = Registry("surrogate")
 
 
+@signed
 class _Spike(torch.autograd.Function):
     generate_vmap_rule = True
 

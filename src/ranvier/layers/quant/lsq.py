@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ranvier.autograd import signed
 from ranvier.errors import ArgumentError, ShapeError
 from ranvier.layers.attention import without_autocast
 
@@ -23,6 +24,7 @@ def level_range(bits: int, signed: bool = True) -> tuple[int, int]:
     return 0, 2**bits - 1
 
 
+@signed
 class _Quantize(torch.autograd.Function):
     """`round(clamp(w/α, lo, hi)) α` with a straight-through gradient for w and the closed form for α."""
 
@@ -53,6 +55,7 @@ class _Quantize(torch.autograd.Function):
         return of_weight, of_step, None, None, None
 
 
+@signed
 class _Sign(torch.autograd.Function):
     """`±mean|w|` a channel, by the sign of w; the gradient passes straight through."""
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ranvier.autograd import signed
 from ranvier.surrogates import Sigmoid, Surrogate
 
 DEFAULT_SURROGATE = Sigmoid()
@@ -41,6 +42,7 @@ class LeakyDynamics:
     half_even: bool = False
 
 
+@signed
 class _RoundInside(torch.autograd.Function):
     """Rounds a clamped value; straight-through gradient on the open interval (0, levels)."""
 
