@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import copy
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ pytest.importorskip("triton", reason="Triton is not installed on this platform")
 from tests.compat import interpreted
 from tests.ops.step_scan_neurons import USER_NEURONS
 from tests.ops.test_step_scan import TRACER_WARNING, ZOO, problem
+from tests.warm import with_torch
 from torch import Tensor
 
 from ranvier.neurons import Neuron, build
@@ -91,10 +90,9 @@ def test_chunk_and_block_borders(shape: tuple[int, ...]) -> None:
 @TRACER_WARNING
 def test_compiles_for_a_gpu_without_one() -> None:
     """The interpreter accepts more than the compiler does: in a process without it, compile to PTX."""
-    code = Path(__file__).with_name("compile_for_gpu.py")
+    script = Path(__file__).with_name("compile_for_gpu.py")
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, str(code)], env=env, cwd=Path(__file__).parents[2], capture_output=True, text=True
-    )
+    code = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = with_torch().run(code, cwd=Path(__file__).parents[2], env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["resonator", "learned_per_channel", "everything", "stateless"]
