@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
+from tests.warm import with_torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -347,7 +346,7 @@ def test_counting_does_not_import_the_compiler() -> None:
         "import sys, torch; from ranvier.measure import count; before = 'torch._dynamo' in sys.modules;"
         "count(torch.nn.Linear(2, 2), torch.rand(1, 2)); sys.exit(('torch._dynamo' in sys.modules) != before)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert with_torch().run(code).returncode == 0
 
 
 @pytest.mark.parametrize(

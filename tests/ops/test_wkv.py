@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tests.compat import interpreted
+from tests.warm import with_torch
 from torch import Tensor
 
 from ranvier.errors import ArgumentError, ShapeError
@@ -224,8 +223,8 @@ def test_bad_shapes(w: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) 
 def test_kernels_compile_for_a_gpu_without_one() -> None:
     """The interpreter accepts more than the compiler does: in a process without it, compile to PTX."""
     pytest.importorskip("triton")
-    code = Path(__file__).with_name("compile_wkv_for_gpu.py")
+    script = Path(__file__).with_name("compile_wkv_for_gpu.py")
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, str(code)], env=env, capture_output=True, text=True)
+    done = with_torch().run(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["*bf16", "*fp32", "*fp64"]

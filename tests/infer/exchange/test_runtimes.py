@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.compat import old_export
+from tests.warm import with_torch
 from torch import nn
 
 import ranvier
@@ -82,7 +81,10 @@ def test_an_exported_program_runs_alone(tmp_path: Path, delays: nn.Module) -> No
     x = (torch.rand(6, 2, 10, 1, 1) < 0.5).float()
     with torch.no_grad():
         torch.save((x, delays(x)), tmp_path / "io.pt")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", _ALONE, done.path, tmp_path / "io.pt"], check=True)
+    said = with_torch().run(
+        "import warnings; warnings.simplefilter('ignore')\n" + _ALONE, done.path, tmp_path / "io.pt"
+    )
+    assert said.returncode == 0, said.stderr
 
 
 def test_what_cannot_be_read_again_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
