@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from ranvier.ops import vector_math
+from ranvier.ops.direct_loops import scalar
 
 
 @pytest.mark.parametrize(
     ("name", "low", "high", "ulp"), [("exp", -87.3, 88.72, 2.5), ("tanh", -12, 12, 4), ("tanh", -1e-3, 1e-3, 2)]
 )
 def test_accuracy(name: str, low: float, high: float, ulp: float) -> None:
-    function = getattr(vector_math, f"{name}32")
+    function = scalar(getattr(vector_math, f"{name}32"))
 
     @numba.njit
     def run(x, out):

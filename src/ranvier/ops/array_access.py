@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from ranvier.ops.direct_loops import scopes
+
 
 def _mark(builder: Any, instruction: Any, number: int, arrays: int) -> None:
-    module = builder.module
-    domain = module.add_metadata([ir.MetaDataString(module, "ranvier.step")])
-    scopes = [module.add_metadata([ir.MetaDataString(module, f"ranvier.step.{i}"), domain]) for i in range(arrays)]
-    instruction.set_metadata("alias.scope", module.add_metadata([scopes[number]]))
-    instruction.set_metadata("noalias", module.add_metadata([s for i, s in enumerate(scopes) if i != number]))
+    for name, which in scopes(builder.module, "ranvier.step", arrays)[number].items():
+        instruction.set_metadata(name, which)
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -51,3 +49,13 @@ def store(typingctx: Any, array: Any, index: Any, value: Any, number: Any, array
         return context.get_dummy_value()
 
     return types.void(array, types.uint64, array.dtype, number, arrays), codegen
+
+
+@intrinsic
+def select(typingctx: Any, condition: Any, yes: Any, no: Any) -> Any:
+    """`yes if condition else no` as one instruction, never a branch; both arms have the same type."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(args[0], args[1], args[2])
+
+    return yes(types.boolean, yes, yes), codegen

@@ -7,7 +7,8 @@ import numpy as np
 
 from ranvier.infer.engine.numba_linear import add_int8, add_one, add_scaled, finish_int8, start
 
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+# For other compiled functions only: without what Python and C need to call them.
+_jit = numba.njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 # `conv_event` and `conv_int8` walk over taps alike and are written out twice on purpose: a walk that takes its adder as
 # an argument, or closes over it, is not found in Numba's cache by the next process, which would compile it for seconds.
@@ -43,7 +44,7 @@ def conv_event(F, J, p):
                 if 0 <= out < OH:
                     n = (high - low) * co
                     at = y + (out * OW + low) * co
-                    add_one(F, F[at : at + n], n, taps + (ky * kw + low - first) * co, v)
+                    add_one(F, at, n, taps + (ky * kw + low - first) * co, v)
             continue
         shift = (c // inputs) * width
         for ky in range(kh):
@@ -55,7 +56,7 @@ def conv_event(F, J, p):
                 if across < 0 or across % sw or across // sw >= OW:
                     continue
                 at = y + (down // sh * OW + across // sw) * co + shift
-                add_one(F, F[at : at + width], width, taps + (ky * kw + kw - 1 - kx) * width, v)
+                add_one(F, at, width, taps + (ky * kw + kw - 1 - kx) * width, v)
 
 
 @_jit
@@ -80,19 +81,20 @@ def conv_dense(F, p):
                     tap = ky * kw + kw - 1 - kx
                     for g in range(groups):
                         at = y + (out * OW + over) * co + g * width
-                        Y = F[at : at + width]
-                        first = g * inputs
-                        X = F[x + (row * W + column) * ci + first : x + (row * W + column) * ci + first + inputs]
-                        c = 0
-                        while c + 4 <= inputs:
-                            r = (first + c) * far + tap
+                        e = x + (row * W + column) * ci + g * inputs
+                        end = e + inputs
+                        r, step = w + (g * inputs * far + tap) * width, far * width
+                        while e + 4 <= end:
                             add_scaled(
-                                F, Y, width, w, r, r + far, r + 2 * far, r + 3 * far, X[c], X[c + 1], X[c + 2], X[c + 3]
-                            )
-                            c += 4
-                        while c < inputs:
-                            add_one(F, Y, width, w + ((first + c) * far + tap) * width, X[c])
-                            c += 1
+                                width, F, F, at, r, r + step, r + 2 * step, r + 3 * step,
+                                F[e], F[e + 1], F[e + 2], F[e + 3],
+                            )  # fmt: skip
+                            e += 4
+                            r += 4 * step
+                        while e < end:
+                            add_one(F, at, width, r, F[e])
+                            e += 1
+                            r += step
 
 
 @_jit

@@ -11,7 +11,7 @@ from ranvier.infer.engine import numba_neuron as neuron
 from ranvier.infer.engine import numba_rest as rest
 from ranvier.infer.engine.codes import CODES
 
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+_jit = numba.njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 COPY, EVENTS, ROWS_EVENT, ROWS_DENSE = CODES["copy"], CODES["events"], CODES["rows_event"], CODES["rows_dense"]
 ROWS_INT8, ROWS_INT8_DENSE, CONV_EVENT = CODES["rows_int8"], CODES["rows_int8_dense"], CODES["conv_event"]
 CONV_DENSE, CONV_INT8, DELAY, LIF = CODES["conv_dense"], CODES["conv_int8"], CODES["delay"], CODES["lif"]
@@ -83,7 +83,8 @@ def drive_steps(F, Q, J, A, U, M8, M64, P, S, X, Y, to, table):
     element of the output."""
     first = np.int64(0)  # a literal 0 would compile `drive` a second time
     for t in range(X.shape[0]):
-        F[to : to + X.shape[1]] = X[t]
+        for j in range(X.shape[1]):
+            F[to + j] = X[t, j]
         drive(F, Q, J, A, U, M8, M64, P, S, first, P.shape[0])
         for j in range(Y.shape[1]):
             Y[t, j] = F[table[j]]

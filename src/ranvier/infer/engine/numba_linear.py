@@ -5,46 +5,53 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-# Slices of one arena with indices from `range` vectorise. Rows are added one after the other, within one pass over the
-# sums, so that every order of grouping gives the same numbers: dense and event-driven results are bit-identical.
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+from ranvier.ops.direct_loops import loop
+
+# What a loop reads lies apart from what it writes, also where both are in one arena. Rows are added one by one,
+# within one pass over the sums, so that every order of grouping gives the same numbers: dense and event-driven results
+# are bit-identical.
+# For other compiled functions only: without what Python and C need to call them.
+_jit = numba.njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+@loop
+def copy_row(T, j, Y, X, y, x):
+    Y[y + j] = X[x + j]
 
 
 @_jit
 def start(F, y, b, P, co):
     """Biases into all positions."""
-    B = F[b : b + co]
     for p in range(P):
-        Y = F[y + p * co : y + p * co + co]
-        for j in range(co):
-            Y[j] = B[j]
+        copy_row(co, F, F, y + p * co, b)
+
+
+@loop
+def add_rows(T, j, Y, W, y, w0, w1, w2, w3):
+    Y[y + j] = Y[y + j] + W[w0 + j] + W[w1 + j] + W[w2 + j] + W[w3 + j]
+
+
+@loop
+def add_scaled(T, j, Y, W, y, w0, w1, w2, w3, v0, v1, v2, v3):
+    Y[y + j] = Y[y + j] + v0 * W[w0 + j] + v1 * W[w1 + j] + v2 * W[w2 + j] + v3 * W[w3 + j]
+
+
+@loop
+def _add_row(T, j, Y, W, y, w):
+    Y[y + j] += W[w + j]
+
+
+@loop
+def _add_row_scaled(T, j, Y, W, y, w, v):
+    Y[y + j] += v * W[w + j]
 
 
 @_jit
-def add_rows(F, Y, n, w, i0, i1, i2, i3):
-    w0, w1, w2, w3 = (w + i0 * n, w + i1 * n, w + i2 * n, w + i3 * n)
-    A, B, C, D = F[w0 : w0 + n], F[w1 : w1 + n], F[w2 : w2 + n], F[w3 : w3 + n]
-    for j in range(n):
-        Y[j] = Y[j] + A[j] + B[j] + C[j] + D[j]
-
-
-@_jit
-def add_scaled(F, Y, n, w, i0, i1, i2, i3, v0, v1, v2, v3):
-    w0, w1, w2, w3 = (w + i0 * n, w + i1 * n, w + i2 * n, w + i3 * n)
-    A, B, C, D = F[w0 : w0 + n], F[w1 : w1 + n], F[w2 : w2 + n], F[w3 : w3 + n]
-    for j in range(n):
-        Y[j] = Y[j] + v0 * A[j] + v1 * B[j] + v2 * C[j] + v3 * D[j]
-
-
-@_jit
-def add_one(F, Y, n, at, v):
-    A = F[at : at + n]
+def add_one(F, y, n, at, v):
     if v == 1:
-        for j in range(n):
-            Y[j] = Y[j] + A[j]
+        _add_row(n, F, F, y, at)
     else:
-        for j in range(n):
-            Y[j] = Y[j] + v * A[j]
+        _add_row_scaled(n, F, F, y, at, v)
 
 
 @_jit
@@ -58,21 +65,21 @@ def rows_event(F, J, p):
         e = np.int64(E[i])
         at = 0 if P == 1 else e // ci
         base = at * ci
-        Y = F[y + at * co : y + at * co + co]
+        to = y + at * co
         if i + 4 <= count:
             e1, e2, e3 = np.int64(E[i + 1]), np.int64(E[i + 2]), np.int64(E[i + 3])
             low, high = min(e1, e2, e3), max(e1, e2, e3)
             if low >= base and high < base + ci:
+                w0, w1, w2, w3 = (
+                    w + (e - base) * co, w + (e1 - base) * co, w + (e2 - base) * co, w + (e3 - base) * co
+                )  # fmt: skip
                 if binary:
-                    add_rows(F, Y, co, w, e - base, e1 - base, e2 - base, e3 - base)
+                    add_rows(co, F, F, to, w0, w1, w2, w3)
                 else:
-                    add_scaled(
-                        F, Y, co, w, e - base, e1 - base, e2 - base, e3 - base,
-                        F[x + e], F[x + e1], F[x + e2], F[x + e3],
-                    )  # fmt: skip
+                    add_scaled(co, F, F, to, w0, w1, w2, w3, F[x + e], F[x + e1], F[x + e2], F[x + e3])
                 i += 4
                 continue
-        add_one(F, Y, co, w + (e - base) * co, F[x + e])
+        add_one(F, to, co, w + (e - base) * co, F[x + e])
         i += 1
 
 
@@ -81,15 +88,18 @@ def rows_dense(F, p):
     x, w, y, b, P, ci, co = p[1], p[2], p[3], p[4], p[5], p[6], p[7]
     start(F, y, b, P, co)
     for at in range(P):
-        Y = F[y + at * co : y + at * co + co]
-        X = F[x + at * ci : x + at * ci + ci]
-        i = 0
-        while i + 4 <= ci:
-            add_scaled(F, Y, co, w, i, i + 1, i + 2, i + 3, X[i], X[i + 1], X[i + 2], X[i + 3])
-            i += 4
-        while i < ci:
-            add_one(F, Y, co, w + i * co, X[i])
-            i += 1
+        to, e = y + at * co, x + at * ci
+        r, end = w, w + ci * co
+        while r + 4 * co <= end:
+            add_scaled(
+                co, F, F, to, r, r + co, r + 2 * co, r + 3 * co, F[e], F[e + 1], F[e + 2], F[e + 3]
+            )  # fmt: skip
+            r += 4 * co
+            e += 4
+        while r < end:
+            add_one(F, to, co, r, F[e])
+            r += co
+            e += 1
 
 
 @_jit

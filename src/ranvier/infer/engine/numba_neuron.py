@@ -5,7 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+# For other compiled functions only: without what Python and C need to call them.
+_jit = numba.njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 BLOCK = 2048  # neurons between two looks at who fired: a byte each
 
 
@@ -34,7 +35,7 @@ def lif(F, J, M8, M64, p, r, unit):
     x, v, y, n, C, k, th = p[1], p[2], p[3], p[4], p[5], p[6], p[7]
     uniform, decay_input, soft, L = p[8] != 0, p[9] != 0, p[10] != 0, p[11]
     zero = F.dtype.type(0)
-    found = 0
+    found = np.int64(0)  # a literal 0 would compile `collect` a second time
     if L:
         forget(F, J, y, L)
     at = 0
@@ -79,7 +80,7 @@ def int_lif(F, J, M8, M64, p, r, levels, a, b):
     x, v, y, n, C, k, th = p[1], p[2], p[3], p[4], p[5], p[6], p[7]
     uniform, decay_input, soft, L, half_even = p[8] != 0, p[9] != 0, p[10] != 0, p[11], p[12] != 0
     zero, half = F.dtype.type(0), F.dtype.type(0.5)
-    found = 0
+    found = np.int64(0)  # a literal 0 would compile `collect` a second time
     at = 0
     while at < n:
         if uniform:  # the parameters of one block serve them all

@@ -9,7 +9,8 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+# For other compiled functions only: without what Python and C need to call them.
+_jit = numba.njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @intrinsic

@@ -13,9 +13,10 @@ import numba
 import numpy as np
 from torch import Tensor
 
+from ranvier.ops.array_access import select
 from ranvier.ops.delay.reference import EPS
 from ranvier.ops.parallel import in_slices
-from ranvier.ops.vector_math import exp_minus32, select
+from ranvier.ops.vector_math import kernel_exp_minus32
 
 BLOCK = 128
 
@@ -44,7 +45,7 @@ def _build(gauss: bool, single: bool) -> Callable[..., None]:
                     for j in range(n):
                         if gauss:
                             u = (at - p[j]) * inverse
-                            value = exp_minus32(half * u * u) if single else math.exp(-half * u * u)
+                            value = kernel_exp_minus32(half * u * u) if single else math.exp(-half * u * u)
                         else:
                             value = max(s - abs(at - p[j]), zero)
                         g[row + j] = value
@@ -87,7 +88,7 @@ def _build_backward(gauss: bool, single: bool) -> Callable[..., None]:
                         distance = at - p[j]
                         if gauss:
                             u = distance * inverse
-                            value = exp_minus32(half * u * u) if single else math.exp(-half * u * u)
+                            value = kernel_exp_minus32(half * u * u) if single else math.exp(-half * u * u)
                             change = value * u * inverse
                         else:
                             value = max(s - abs(distance), zero)

@@ -19,206 +19,210 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranvier.ops.array_access import load, store
+from ranvier.ops.direct_loops import exp, floor, larger, loop, rint, select, smaller
 from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.leaky_scan.reference import LeakyDynamics
 from ranvier.ops.memory import empty_like
 from ranvier.ops.parallel import over_range
 from ranvier.ops.step_rows import StepRows, even
-from ranvier.ops.vector_math import exp_minus32, select
+from ranvier.ops.vector_math import exp_minus32
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
 WIDTH = 8192  # columns a block: rows of 32 kB in float32, since prefetchers start anew with every row, and 1 MB a chunk
 
 
-# LLVM vectorises the inner loops only if their indices are unsigned (numba adds a wrap-around test to signed ones), no
-# load hides in the arm of a conditional, and at most eight pairs of arrays have to be tested for overlap: the backward
-# loop has more, so its accesses say which array they mean. All of it was measured.
+# The inner loops, see `direct_loops`. `uniform`, `decay_input`, `soft`, `integer`, `surrogate`, `decay_grad` and
+# `single` are constants of a kernel: an `if` over them chooses what is compiled.
+
+
+@loop
+def _copy(F, j, to, source, at, start):
+    to[at + j] = source[start + j]
+
+
+@loop
+def _set(F, j, to, value):
+    to[j] = value
+
+
+def _charged(x, v, k, v_reset, decay_input):
+    return v + k * (x - (v - v_reset)) if decay_input else v - k * (v - v_reset) + x
+
+
+def _counted(u, half_even):
+    return select(half_even, rint(u), floor(u + 0.5))
+
+
+def _stepped(x, v, k, theta, v_reset, levels, a, half_even, decay_input, soft, integer):
+    """The membrane after a step, and the spikes: their number, or whether there is one."""
+    h = _charged(x, v, k, v_reset, decay_input)
+    if integer:
+        count = _counted(smaller(larger(h * (a / theta), 0), levels), half_even)
+        return h - count * (theta / a) if soft else select(count > 0, v_reset, h), count
+    fired = h - theta >= 0
+    return select(fired, h - theta if soft else v_reset, h), fired
+
+
+@loop
+def _step(
+    F, j, x, s, v, kk, th, at, k0, th0, v_reset, levels, a, b, half_even, uniform, decay_input, soft, integer
+):  # fmt: skip
+    k, theta = (k0, th0) if uniform else (kk[j], th[j])
+    v[j], spikes = _stepped(x[at + j], v[j], k, theta, v_reset, levels, a, half_even, decay_input, soft, integer)
+    s[at + j] = spikes * b if integer else select(spikes, F(1), F(0))
+
+
+@loop
+def _step_again(
+    F, j, x, vs, kk, th, at, row, k0, th0, v_reset, levels, a, half_even, uniform, decay_input, soft, integer
+):  # fmt: skip
+    k, theta = (k0, th0) if uniform else (kk[j], th[j])
+    after, _ = _stepped(x[at + j], vs[row + j], k, theta, v_reset, levels, a, half_even, decay_input, soft, integer)
+    vs[row + WIDTH + j] = after
+
+
+def _derivative(F, z, slope, surrogate, single):
+    if surrogate == 0:
+        e = exp_minus32(abs(slope * z)) if single else exp(-abs(slope * z))
+        return slope * e / ((1 + e) * (1 + e))
+    if surrogate == 1:
+        q = F(math.pi / 2) * slope * z
+        return slope * 0.5 / (1 + q * q)
+    if surrogate == 2:
+        return larger(F(0), slope - slope * slope * abs(z))
+    if surrogate == 3:
+        return select(abs(z) <= slope * 0.5, 1 / slope, 0)
+    return F(1)
+
+
+@loop
+def _step_back(
+    F, j, x, gs, gx, vs, gv, gkk, kk, th, at, row, k0, th0, v_reset, levels, a, b, half_even, attached, slope,
+    uniform, decay_input, soft, integer, surrogate, decay_grad, single,
+):  # fmt: skip
+    k, theta = (k0, th0) if uniform else (kk[j], th[j])
+    xj, v, g, later = x[at + j], vs[row + j], gs[at + j], gv[j]
+    h = _charged(xj, v, k, v_reset, decay_input)
+    if integer:
+        u = h * (a / theta)
+        count = _counted(smaller(larger(u, 0), levels), half_even)
+        g = g * b
+        if soft:
+            g = g - attached * later * (theta / a)
+            kept = later
+        else:
+            g = g + select(count <= 1, attached * later * (v_reset - h), 0)
+            kept = select(count <= 0, later, 0)
+        gh = select((u > 0) & (u < levels), g * (a / theta), 0) + kept
+    else:
+        z = h - theta
+        d = _derivative(F, z, slope, surrogate, single)
+        if soft:
+            gh = (g - attached * later * theta) * d + later
+        else:
+            gh = (g + attached * later * (v_reset - h)) * d + select(z >= 0, 0, later)
+    if decay_grad:
+        drive = v_reset - v
+        gkk[j] += gh * (xj + drive if decay_input else drive)
+    gv[j] = gh - k * gh
+    gx[at + j] = k * gh if decay_input else gh
 
 
 @lru_cache(maxsize=64)
 def _forward_kernel(uniform: bool, decay_input: bool, soft: bool, integer: bool) -> Callable[..., None]:
-    @numba.njit(nogil=True, cache=True, error_model="numpy")
+    # One function, with nothing but numbers in its closure: that is what Numba's disk cache can recognise.
+    @numba.njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
     def forward(
         x, v0, k, theta, s, v_last, borders, first, active, saved, lo, hi, v_reset, levels, a, b, half_even
     ):  # fmt: skip
-        width = WIDTH
-        steps = first.size
-        v = np.empty(width, x.dtype)
-        kk = np.empty(1 if uniform else width, x.dtype)
-        th = np.empty(1 if uniform else width, x.dtype)
-        one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
-        for start in range(lo, hi, width):
-            n = min(width, hi - start)
-            _fill(v, v0, start, n)
-            if uniform:
-                kk[0], th[0] = k[0], theta[0]
-            else:
-                _fill(kk, k, start, n)
-                _fill(th, theta, start, n)
-            k0, th0 = kk[0], th[0]
-            for t in range(steps):
+        v = np.empty(WIDTH, x.dtype)
+        kk, th = (k, theta) if uniform else (np.empty(WIDTH, x.dtype), np.empty(WIDTH, x.dtype))
+        k0, th0 = k[0], theta[0]
+        for start in range(lo, hi, WIDTH):
+            n = min(WIDTH, hi - start)
+            _set(n, v, v0[0])
+            if v0.size > 1:
+                _copy(n, v, v0, 0, start)
+            if not uniform:
+                _set(n, kk, k0)
+                _set(n, th, th0)
+                if k.size > 1:
+                    _copy(n, kk, k, 0, start)
+                if theta.size > 1:
+                    _copy(n, th, theta, 0, start)
+            for t in range(first.size):
                 m = min(n, active[t] - start)
                 if m <= 0:
                     break
-                at = first[t] + start
-                row = x[at : at + m]
-                out = s[at : at + m]
-                for j in range(m):
-                    kj = k0 if uniform else kk[j]
-                    thj = th0 if uniform else th[j]
-                    if decay_input:
-                        h = v[j] + kj * (row[j] - (v[j] - v_reset))
-                    else:
-                        h = v[j] - kj * (v[j] - v_reset) + row[j]
-                    if integer:
-                        u = min(max(h * (a / thj), zero), levels)
-                        count = np.rint(u) if half_even else np.floor(u + half)
-                        out[j] = count * b
-                        if soft:
-                            v[j] = h - count * (thj / a)
-                        else:
-                            v[j] = v_reset if count > zero else h
-                    else:
-                        fired = h - thj >= zero
-                        out[j] = one if fired else zero
-                        if soft:
-                            v[j] = h - thj if fired else h
-                        else:
-                            v[j] = v_reset if fired else h
-                if (t + 1) % CHUNK == 0 and (t + 1) // CHUNK <= saved.size:
-                    kept = max(min(n, active[t + 1] - start), 0)
-                    to = saved[(t + 1) // CHUNK - 1] + start
-                    borders[to : to + kept] = v[:kept]
+                _step(
+                    m, x, s, v, kk, th, first[t] + start, k0, th0, v_reset, levels, a, b, half_even, uniform,
+                    decay_input, soft, integer,
+                )  # fmt: skip
+                c = (t + 1) // CHUNK
+                if c * CHUNK == t + 1 and c <= saved.size:
+                    _copy(max(min(n, active[t + 1] - start), 0), borders, v, saved[c - 1] + start, 0)
             if v_last.size > 0:
-                v_last[start : start + n] = v[:n]
+                _copy(n, v_last, v, start, 0)
 
     return forward
-
-
-@numba.njit(nogil=True, cache=True)
-def _fill(block, source, start, n):
-    for j in range(n):
-        block[j] = source[start + j] if source.size > 1 else source[0]
-
-
-# Numbers of the arrays of the backward loop, see `array_access`.
-_X, _GS, _GX, _V, _GV, _GK, _K, _TH, _ALL = range(9)
 
 
 @lru_cache(maxsize=64)
 def _backward_kernel(
     uniform: bool, decay_input: bool, soft: bool, integer: bool, surrogate: int, decay_grad: bool, single: bool
 ) -> Callable[..., None]:
-    # One function, with nothing but numbers in its closure: that is what Numba's disk cache can recognise.
-    @numba.njit(nogil=True, cache=True, error_model="numpy")
+    @numba.njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
     def backward(
         x, v0, k, theta, borders, gs, gv_last, gx, gv0, gk, first, active, saved, lo, hi, v_reset, levels, a, b,
         half_even, attached, slope,
     ):  # fmt: skip
-        steps, width = first.size, np.uint64(WIDTH)
+        steps = first.size
         vs = np.empty(min(steps, CHUNK) * WIDTH, x.dtype)
-        kk = np.empty(1 if uniform else WIDTH, x.dtype)
-        th = np.empty(1 if uniform else WIDTH, x.dtype)
         gv = np.empty(WIDTH, x.dtype)
-        gkk = np.empty(WIDTH, x.dtype)
-        one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
-        pi_half = x.dtype.type(math.pi / 2)
+        kk, th = (k, theta) if uniform else (np.empty(WIDTH, x.dtype), np.empty(WIDTH, x.dtype))
+        gkk = np.empty(WIDTH, x.dtype) if decay_grad else gk
+        k0, th0, zero = k[0], theta[0], x.dtype.type(0)
         for start in range(lo, hi, WIDTH):
             n = min(WIDTH, hi - start)
-            if uniform:
-                kk[0], th[0] = k[0], theta[0]
-            else:
-                _fill(kk, k, start, n)
-                _fill(th, theta, start, n)
-            k0, th0 = kk[0], th[0]
-            gkk[:n] = 0
-            gv[:n] = 0
+            if not uniform:
+                _set(n, kk, k0)
+                _set(n, th, th0)
+                if k.size > 1:
+                    _copy(n, kk, k, 0, start)
+                if theta.size > 1:
+                    _copy(n, th, theta, 0, start)
+            if decay_grad:
+                _set(n, gkk, zero)
+            _set(n, gv, zero)
             if gv_last.size > 0:
-                gv[:n] = gv_last[start : start + n]
+                _copy(n, gv, gv_last, 0, start)
             for c in range((steps - 1) // CHUNK, -1, -1):
                 begin = c * CHUNK
                 live = min(n, active[begin] - start)
                 if live <= 0:
                     continue
-                if c == 0:
-                    _fill(vs, v0, start, live)
+                if c > 0:
+                    _copy(live, vs, borders, 0, saved[c - 1] + start)
+                elif v0.size > 1:
+                    _copy(live, vs, v0, 0, start)
                 else:
-                    kept = saved[c - 1] + start
-                    vs[:live] = borders[kept : kept + live]
+                    _set(live, vs, v0[0])
                 rows = min(CHUNK, steps - begin)
                 for t in range(rows - 1):
-                    m = np.uint64(max(min(n, active[begin + t] - start), 0))
-                    at = np.uint64(first[begin + t] + start)
-                    row = np.uint64(t) * width
-                    for j in range(m):
-                        kj = k0 if uniform else load(kk, j, _K, _ALL)
-                        thj = th0 if uniform else load(th, j, _TH, _ALL)
-                        v = load(vs, row + j, _V, _ALL)
-                        if decay_input:
-                            h = v + kj * (load(x, at + j, _X, _ALL) - (v - v_reset))
-                        else:
-                            h = v - kj * (v - v_reset) + load(x, at + j, _X, _ALL)
-                        if integer:
-                            u = min(max(h * (a / thj), zero), levels)
-                            count = select(half_even, np.rint(u), np.floor(u + half))
-                            after = h - count * (thj / a) if soft else select(count > zero, v_reset, h)
-                        else:
-                            after = select(h - thj >= zero, h - thj if soft else v_reset, h)
-                        store(vs, row + width + j, after, _V, _ALL)
+                    _step_again(
+                        max(min(n, active[begin + t] - start), 0), x, vs, kk, th, first[begin + t] + start, t * WIDTH,
+                        k0, th0, v_reset, levels, a, half_even, uniform, decay_input, soft, integer,
+                    )  # fmt: skip
                 for t in range(rows - 1, -1, -1):
-                    m = np.uint64(max(min(n, active[begin + t] - start), 0))
-                    at = np.uint64(first[begin + t] + start)
-                    row = np.uint64(t) * width
-                    for j in range(m):
-                        kj = k0 if uniform else load(kk, j, _K, _ALL)
-                        thj = th0 if uniform else load(th, j, _TH, _ALL)
-                        v = load(vs, row + j, _V, _ALL)
-                        xj = load(x, at + j, _X, _ALL)
-                        g = load(gs, at + j, _GS, _ALL)
-                        gvj = load(gv, j, _GV, _ALL)
-                        h = v + kj * (xj - (v - v_reset)) if decay_input else v - kj * (v - v_reset) + xj
-                        if integer:
-                            u = h * (a / thj)
-                            clamped = min(max(u, zero), levels)
-                            count = select(half_even, np.rint(clamped), np.floor(clamped + half))
-                            g = g * b
-                            if soft:
-                                g = g - attached * gvj * (thj / a)
-                                kept = gvj
-                            else:
-                                g = g + select(count <= one, attached * gvj * (v_reset - h), zero)
-                                kept = select(count <= zero, gvj, zero)
-                            gh = select((u > zero) & (u < levels), g * (a / thj), zero) + kept
-                        else:
-                            z = h - thj
-                            if surrogate == 0:
-                                e = exp_minus32(abs(slope * z)) if single else math.exp(-abs(slope * z))
-                                d = slope * e / ((one + e) * (one + e))
-                            elif surrogate == 1:
-                                q = pi_half * slope * z
-                                d = slope * half / (one + q * q)
-                            elif surrogate == 2:
-                                d = max(zero, slope - slope * slope * abs(z))
-                            elif surrogate == 3:
-                                d = select(abs(z) <= slope * half, one / slope, zero)
-                            else:
-                                d = one
-                            if soft:
-                                gh = (g - attached * gvj * thj) * d + gvj
-                            else:
-                                gh = (g + attached * gvj * (v_reset - h)) * d + select(z >= zero, zero, gvj)
-                        if decay_grad:
-                            drive = v_reset - v
-                            if decay_input:
-                                drive = xj + drive
-                            store(gkk, j, load(gkk, j, _GK, _ALL) + gh * drive, _GK, _ALL)
-                        store(gv, j, gh - kj * gh, _GV, _ALL)
-                        store(gx, at + j, kj * gh if decay_input else gh, _GX, _ALL)
+                    _step_back(
+                        max(min(n, active[begin + t] - start), 0), x, gs, gx, vs, gv, gkk, kk, th,
+                        first[begin + t] + start, t * WIDTH, k0, th0, v_reset, levels, a, b, half_even, attached,
+                        slope, uniform, decay_input, soft, integer, surrogate, decay_grad, single,
+                    )  # fmt: skip
             if gv0.size > 0:
-                gv0[start : start + n] = gv[:n]
+                _copy(n, gv0, gv, start, 0)
             if decay_grad:
-                gk[start : start + n] = gkk[:n]
+                _copy(n, gk, gkk, start, 0)
 
     return backward
 

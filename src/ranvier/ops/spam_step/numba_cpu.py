@@ -9,10 +9,9 @@ import numba
 import numpy as np
 from torch import Tensor
 
-from ranvier.ops.array_access import load, store
+from ranvier.ops.array_access import load, select, store
 from ranvier.ops.parallel import MIN_WORK, over_range
 from ranvier.ops.spam_step.reference import SpamUpdate
-from ranvier.ops.vector_math import select
 
 BLOCK = 4096  # coordinates whose clipped ones are counted in the float type before they join the whole count
 

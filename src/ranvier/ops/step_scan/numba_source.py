@@ -1,13 +1,15 @@
 """Print a divided step as Numba source: a forward and a backward kernel over blocks of columns.
 
-Time runs outside, columns inside, so that the inner loop is vector code. Forward keeps the states of a block in the
-first-level cache and saves them at every 32nd step. Backward recomputes the states of a chunk from there, with the
-exponentials and the like that the way back needs again, and walks back.
+Time runs outside, columns inside, so that the inner loop is vector code; each is a function of its own (see
+`ranvier.ops.direct_loops`). Forward keeps the states of a block in the first-level cache and saves them at every 32nd
+step. Backward recomputes the states of a chunk from there, with the exponentials and the like that the way back needs
+again, and walks back.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from ranvier.ops.leaky_scan.chunks import CHUNK
@@ -20,13 +22,14 @@ _INFIX = {
     "ne": "!=", "and": "&", "or": "|", "xor": "^",
 }  # fmt: skip
 _CALLS = {
-    "abs": "abs", "sqrt": "math.sqrt", "floor": "np.floor", "ceil": "np.ceil", "trunc": "np.trunc", "rint": "np.rint",
-    "select": "select", "log": "math.log", "log1p": "math.log1p", "expm1": "math.expm1", "sin": "math.sin",
-    "cos": "math.cos", "atan": "math.atan", "erf": "math.erf", "pow": "math.pow", "exp": "math.exp",
-    "tanh": "math.tanh",
+    "abs": "abs", "sqrt": "m.sqrt", "floor": "m.floor", "ceil": "m.ceil", "trunc": "m.trunc", "rint": "m.rint",
+    "select": "m.select", "log": "m.log", "log1p": "m.log1p", "expm1": "m.expm1", "sin": "m.sin", "cos": "m.cos",
+    "atan": "m.atan", "erf": "m.erf", "pow": "m.power", "exp": "m.exp", "tanh": "m.tanh",
 }  # fmt: skip
 _SINGLE = {"exp": "exp32", "tanh": "tanh32"}
 MAX_ARRAYS = 64
+_NUMBERS = ("start", "at", "row", "size")  # what an index is made of
+_NAME = re.compile(r"\b[a-z]\w*\b")
 
 
 def _width(rows: int) -> int:
@@ -58,23 +61,21 @@ class _Body:
 
     def _text(self, v: Value) -> str:
         if v.op == "constant":
-            if v.number - v.number != 0:
-                return {math.inf: "INF", -math.inf: "(-INF)"}.get(v.number, "NAN")
-            return f"F({v.number!r})"
+            return f"F({v.number!r})" if math.isfinite(v.number) else f'F("{v.number}")'
         return f"t{v.index}"
 
     def _line(self, v: Value) -> str:
         if v.index in self.given:
             return self.given[v.index]
         if v.op in ("input", "flag"):
-            return self.sources[v.name] + (" != F(0.0)" if v.op == "flag" else "")
+            return self.sources[v.name] + (" != 0.0" if v.op == "flag" else "")
         args = [self._text(a) for a in v.args]
         if v.op in _INFIX:
             return f"{args[0]} {_INFIX[v.op]} {args[1]}"
         if v.op == "neg":
             return f"-{args[0]}"
         if v.op == "not":
-            return f"not {args[0]}"
+            return f"~{args[0]}"
         name = _SINGLE.get(v.op) if self.single else None
         return f"{name or _CALLS[v.op]}({', '.join(args)})"
 
@@ -87,33 +88,34 @@ class _Body:
         return out + [key.replace("{}", self._text(v)) for key, v in results.items()]
 
 
-class _Arrays:
-    """Numbers the arrays of one kernel and writes the accesses."""
+class _Loops:
+    """The inner loops of one kernel, each a function that is compiled into it."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.number = {name: i for i, name in enumerate(names)}
-        if len(self.number) > MAX_ARRAYS:
-            raise CannotFuse(f"{len(self.number)} arrays in one kernel, at most {MAX_ARRAYS}")
+    def __init__(self, kernel: str, arrays: list[str], numbers: Iterable[str]) -> None:
+        if len(arrays) > MAX_ARRAYS:
+            raise CannotFuse(f"{len(arrays)} arrays in one kernel, at most {MAX_ARRAYS}")
+        self.kernel, self.names = kernel, [*arrays, *numbers]
+        self.functions: list[str] = []
+        self._count = 0
 
-    def load(self, name: str, index: str) -> str:
-        return f"load({name}, {index}, {self.number[name]}, {len(self.number)})"
-
-    def store(self, name: str, index: str, value: str = "{}") -> str:
-        return f"store({name}, {index}, {value}, {self.number[name]}, {len(self.number)})"
+    def __call__(self, lines: list[str], levels: int) -> list[str]:
+        """The call of a new loop over the columns j from 0 to n − 1."""
+        used = set(_NAME.findall("\n".join(lines)))
+        arguments = ", ".join(name for name in self.names if name in used)
+        name = f"{self.kernel}_{self._count}"
+        self._count += 1
+        self.functions += ["@m.loop", f"def {name}(F, j, {arguments}):", *_indent(lines, 1), "", ""]
+        return ["    " * levels + f"{name}(n, {arguments})"]
 
 
 def _indent(lines: Iterable[str], levels: int) -> list[str]:
     return ["    " * levels + line for line in lines]
 
 
-def _loop(lines: Iterable[str], levels: int) -> list[str]:
-    return ["    " * levels + "for j in range(n):", *_indent(lines, levels + 1)]
-
-
-def _leaves(parts: Parts, arrays: _Arrays) -> tuple[list[str], dict[str, str]]:
+def _leaves(parts: Parts) -> tuple[list[str], dict[str, str]]:
     """Loads before the loops for uniform leaves, loads inside for the others."""
     first = [f"{leaf.name}_ = {leaf.name}[0]" for leaf in parts.leaves if leaf.uniform]
-    inner = {leaf.name: arrays.load(leaf.name, "base + j") for leaf in parts.leaves if not leaf.uniform}
+    inner = {leaf.name: f"{leaf.name}[start + j]" for leaf in parts.leaves if not leaf.uniform}
     return first, {**inner, **{leaf.name: f"{leaf.name}_" for leaf in parts.leaves if leaf.uniform}}
 
 
@@ -121,39 +123,39 @@ def _forward(parts: Parts, single: bool) -> list[str]:
     states = range(len(parts.new_states))
     names = ["x", *(f"i{k}" for k in states), *(leaf.name for leaf in parts.leaves), "s", "last", "borders"]
     scratch = [f"v{k}" for k in states]
-    arrays = _Arrays([*names, *scratch])
-    first, sources = _leaves(parts, arrays)
-    sources |= {"x": arrays.load("x", "at + j")} | {f"s{k}": arrays.load(f"v{k}", "j") for k in states}
+    loop = _Loops("forward", [*names, *scratch], [*_NUMBERS, *(f"{leaf.name}_" for leaf in parts.leaves)])
+    first, sources = _leaves(parts)
+    sources |= {"x": "x[at + j]"} | {f"s{k}": f"v{k}[j]" for k in states}
     body = _Body(single, sources).lines(
-        {arrays.store("s", "at + j"): parts.spike}
-        | {arrays.store(f"v{k}", "j"): v for k, v in enumerate(parts.new_states)}
+        {"s[at + j] = {}": parts.spike} | {f"v{k}[j] = {{}}": v for k, v in enumerate(parts.new_states)}
     )
-    begin = [arrays.store(f"v{k}", "j", arrays.load(f"i{k}", "base + j")) for k in states]
+    begin = [f"v{k}[j] = i{k}[start + j]" for k in states]
 
-    def leave(to: str, row: str, size: str) -> list[str]:
-        return [arrays.store(to, f"{row} + U({k}) * {size} + base + j", arrays.load(f"v{k}", "j")) for k in states]
+    def leave(to: str) -> list[str]:
+        return [f"{to}[row + {k} * size + start + j] = v{k}[j]" for k in states]
 
-    return [
-        "@numba.njit(nogil=True, cache=True, error_model=\"numpy\")",
+    lines = [
+        "@numba.njit(nogil=True, cache=True, error_model=\"numpy\", no_cfunc_wrapper=True)",
         f"def forward({', '.join(names)}, first, active, saved, lo, hi):",
         *_indent([
             "steps = first.size", *(f"{v} = np.empty(W, F)" for v in scratch), *first,
             "for start in range(lo, hi, W):",
         ], 1),
-        *_indent(["base = U(start)", "width = min(W, hi - start)", "n = U(width)"], 2),
-        *(_loop(begin, 2) if states else []),
+        *_indent(["width = min(W, hi - start)", "n = width"], 2),
+        *(loop(begin, 2) if states else []),
         *_indent([
             "for t in range(steps):", "    if active[t] <= start:", "        break",
-            "    n = U(min(width, active[t] - start))", "    at = U(first[t]) + base",
+            "    n = min(width, active[t] - start)", "    at = first[t] + start",
         ], 2),
-        *_loop(body, 3),
+        *loop(body, 3),
         *(["            if (t + 1) % C == 0 and (t + 1) // C <= saved.size:",
-           "                n = U(max(min(width, active[t + 1] - start), 0))",
-           f"                row = U(saved[(t + 1) // C - 1] * {len(states)})",
-           "                stride = U(active[t + 1])", *_loop(leave("borders", "row", "stride"), 4),
-           "        if last.size > 0:", "            n, size = U(width), U(active[0])",
-           *_loop(leave("last", "U(0)", "size"), 3)] if states else []),
+           "                n = max(min(width, active[t + 1] - start), 0)",
+           f"                row = saved[(t + 1) // C - 1] * {len(states)}",
+           "                size = active[t + 1]", *loop(leave("borders"), 4),
+           "        if last.size > 0:", "            n, row, size = width, 0, active[0]",
+           *loop(leave("last"), 3)] if states else []),
     ]  # fmt: skip
+    return [*loop.functions, *lines]
 
 
 def _backward(parts: Parts, single: bool) -> list[str]:
@@ -165,36 +167,33 @@ def _backward(parts: Parts, single: bool) -> list[str]:
     kept = _kept(parts)
     rows = [*(f"h{k}" for k in states), *(f"e{k}" for k in range(len(kept)))]
     scratch = [*rows, *(f"q{k}" for k in states)]
-    arrays = _Arrays([*names, *scratch])
-    first, sources = _leaves(parts, arrays)
-    sources |= {"x": arrays.load("x", "at + j"), "g": arrays.load("gs", "at + j")}
-    sources |= {f"s{k}": arrays.load(f"h{k}", "row + j") for k in states}
-    sources |= {f"q{k}": arrays.load(f"q{k}", "j") for k in states}
+    loop = _Loops("backward", [*names, *scratch], [*_NUMBERS, *(f"{leaf.name}_" for leaf in parts.leaves)])
+    first, sources = _leaves(parts)
+    sources |= {"x": "x[at + j]", "g": "gs[at + j]"}
+    sources |= {f"s{k}": f"h{k}[row + j]" for k in states} | {f"q{k}": f"q{k}[j]" for k in states}
     again = _Body(single, sources).lines(
-        {arrays.store(f"h{k}", "row + U(W) + j"): v for k, v in enumerate(parts.new_states)}
-        | {arrays.store(f"e{k}", "row + j"): v for k, v in enumerate(kept)}
+        {f"h{k}[row + W + j] = {{}}": v for k, v in enumerate(parts.new_states)}
+        | {f"e{k}[row + j] = {{}}": v for k, v in enumerate(kept)}
     )
-    given = {v.index: arrays.load(f"e{k}", "row + j") for k, v in enumerate(kept)}
+    given = {v.index: f"e{k}[row + j]" for k, v in enumerate(kept)}
     back = _Body(single, sources, given).lines(
-        {arrays.store("gx", "at + j"): parts.gx}
-        | {arrays.store(f"q{k}", "j"): v for k, v in enumerate(parts.gstates)}
-        | {arrays.store(f"a{k}", "base + j", arrays.load(f"a{k}", "base + j") + " + {}"): v
-           for k, v in enumerate(parts.sums)}
-    )  # fmt: skip
+        {"gx[at + j] = {}": parts.gx}
+        | {f"q{k}[j] = {{}}": v for k, v in enumerate(parts.gstates)}
+        | {f"a{k}[start + j] += {{}}": v for k, v in enumerate(parts.sums)}
+    )
 
-    def enter(source: str, to: str, row: str) -> list[str]:
-        index = f"{row} + U({{}}) * size + base + j"
-        return [arrays.store(f"{to}{k}", "j", arrays.load(source, index.format(k))) for k in states]
+    def enter(source: str, to: str) -> list[str]:
+        return [f"{to}{k}[j] = {source}[row + {k} * size + start + j]" for k in states]
 
-    zero = [arrays.store(f"a{k}", "base + j", "F(0.0)") for k in sums]
-    clear = [arrays.store(f"q{k}", "j", "F(0.0)") for k in states]
-    initial = [arrays.store(f"h{k}", "j", arrays.load(f"i{k}", "base + j")) for k in states]
+    zero = [f"a{k}[start + j] = F(0.0)" for k in sums]
+    clear = [f"q{k}[j] = F(0.0)" for k in states]
+    initial = [f"h{k}[j] = i{k}[start + j]" for k in states]
     step = [
-        "n = U(max(min(width, active[begin + t] - start), 0))", "at = U(first[begin + t]) + base", "row = U(t * W)",
+        "n = max(min(width, active[begin + t] - start), 0)", "at = first[begin + t] + start", "row = t * W",
     ]  # fmt: skip
-    finish = [arrays.store(f"gi{k}", "base + j", arrays.load(f"q{k}", "j")) for k in states]
-    return [
-        "@numba.njit(nogil=True, cache=True, error_model=\"numpy\")",
+    finish = [f"gi{k}[start + j] = q{k}[j]" for k in states]
+    lines = [
+        "@numba.njit(nogil=True, cache=True, error_model=\"numpy\", no_cfunc_wrapper=True)",
         f"def backward({', '.join(names)}, first, active, saved, lo, hi):",
         *_indent([
             "steps = first.size",
@@ -202,35 +201,35 @@ def _backward(parts: Parts, single: bool) -> list[str]:
             *(f"q{k} = np.empty(W, F)" for k in states),
             *first, "for start in range(lo, hi, W):",
         ], 1),
-        *_indent(["base = U(start)", "width = min(W, hi - start)", "n, size = U(width), U(active[0])"], 2),
-        *(_loop(zero, 2) if sums else []),
-        *(["        if glast.size > 0:", *_loop(enter("glast", "q", "U(0)"), 3), "        else:", *_loop(clear, 3)]
+        *_indent(["width = min(W, hi - start)", "n, row, size = width, 0, active[0]"], 2),
+        *(loop(zero, 2) if sums else []),
+        *(["        if glast.size > 0:", *loop(enter("glast", "q"), 3), "        else:", *loop(clear, 3)]
           if states else []),
         "        for c in range((steps - 1) // C, -1, -1):",
         *_indent([
             "begin = c * C", "if active[begin] <= start:", "    continue", "rows = min(C, steps - begin)",
         ], 3),
-        *(["            n, size = U(min(width, active[begin] - start)), U(active[begin])",
-           "            if c == 0:", *_loop(initial, 4), "            else:",
-           f"                kept = U(saved[c - 1] * {len(states)})", *_loop(enter("borders", "h", "kept"), 4),
+        *(["            n, size = min(width, active[begin] - start), active[begin]",
+           "            if c == 0:", *loop(initial, 4), "            else:",
+           f"                row = saved[c - 1] * {len(states)}", *loop(enter("borders", "h"), 4),
            f"            for t in range({'rows' if kept else 'rows - 1'}):",
-           *_indent(step, 4), *_loop(again, 4)] if states else []),
+           *_indent(step, 4), *loop(again, 4)] if states else []),
         "            for t in range(rows - 1, -1, -1):",
         *_indent(step, 4),
-        *_loop(back, 4),
-        *(["        n = U(width)", *_loop(finish, 2)] if states else []),
+        *loop(back, 4),
+        *(["        n = width", *loop(finish, 2)] if states else []),
     ]  # fmt: skip
+    return [*loop.functions, *lines]
 
 
 def numba_source(parts: Parts, single: bool) -> str:
     """The source of a module with `forward` and, for a trace with gradients, `backward`."""
     width = _width(len(parts.new_states) + len(_kept(parts)))
     head = [
-        "import math", "", "import numba", "import numpy as np", "",
-        "from ranvier.ops.array_access import load, store",
-        "from ranvier.ops.vector_math import exp32, select, tanh32", "",
-        f"F = np.{'float32' if single else 'float64'}", "U = np.uint64", f"W = {width}",
-        f"C = {CHUNK}", "INF = F(math.inf)", "NAN = F(math.nan)", "", "",
+        "import numba", "import numpy as np", "",
+        "from ranvier.ops import direct_loops as m",
+        "from ranvier.ops.vector_math import exp32, tanh32", "",
+        f"F = np.{'float32' if single else 'float64'}", f"W = {width}", f"C = {CHUNK}", "", "",
     ]  # fmt: skip
     lines = [*head, *_forward(parts, single)]
     if parts.gx is not None:

@@ -60,9 +60,9 @@ def _context(device: str) -> str:
 
         modules: list[Any] = [imported]
     else:
-        from ranvier.ops import array_access, vector_math
+        from ranvier.ops import direct_loops, vector_math
 
-        modules = [vector_math, array_access]
+        modules = [vector_math, direct_loops]
     return "".join(inspect.getsource(m) for m in modules)
 
 

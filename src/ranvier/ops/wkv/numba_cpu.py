@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranvier.ops.array_access import load, store
+from ranvier.ops.array_access import load, select, store
 from ranvier.ops.memory import empty_like
 from ranvier.ops.parallel import over_range
-from ranvier.ops.vector_math import exp_minus32, select
+from ranvier.ops.vector_math import kernel_exp_minus32
 from ranvier.ops.wkv.chunks import CHUNK
 
 CASTS_IN_KERNEL = False  # Numba has no half precision: the op converts
@@ -50,12 +50,12 @@ def _forward_kernel(single: bool) -> Callable[..., None]:
                     q = load(qq, j, _Q, _FORWARD)
                     o = load(oo, j, _O, _FORWARD)
                     d = o - (load(uu, j, _U, _FORWARD) + kj)
-                    e = exp_minus32(abs(d)) if single else math.exp(-abs(d))
+                    e = kernel_exp_minus32(abs(d)) if single else math.exp(-abs(d))
                     past, now = select(d >= 0, one, e), select(d >= 0, e, one)
                     store(y, at + j, (past * p + now * vj) / (past * q + now), _Y, _FORWARD)
                     decayed = o + load(ww, j, _W, _FORWARD)
                     d = decayed - kj
-                    e = exp_minus32(abs(d)) if single else math.exp(-abs(d))
+                    e = kernel_exp_minus32(abs(d)) if single else math.exp(-abs(d))
                     past, now = select(d >= 0, one, e), select(d >= 0, e, one)
                     store(pp, j, past * p + now * vj, _P, _FORWARD)
                     store(qq, j, past * q + now, _Q, _FORWARD)
@@ -113,7 +113,7 @@ def _backward_kernel(single: bool) -> Callable[..., None]:
                         kj = load(k, at + j, _K, _BACKWARD)
                         decayed = load(oo, row + j, _O, _BACKWARD) + load(ww, j, _W, _BACKWARD)
                         d = decayed - kj
-                        e = exp_minus32(abs(d)) if single else math.exp(-abs(d))
+                        e = kernel_exp_minus32(abs(d)) if single else math.exp(-abs(d))
                         past, now = select(d >= 0, one, e), select(d >= 0, e, one)
                         after = past * load(pp, row + j, _P, _BACKWARD) + now * load(v, at + j, _V, _BACKWARD)
                         store(pp, row + width + j, after, _P, _BACKWARD)
@@ -135,15 +135,15 @@ def _backward_kernel(single: bool) -> Callable[..., None]:
                         r = load(rr, j, _R, _BACKWARD)
                         bonus = load(uu, j, _U, _BACKWARD) + kj
                         d = o - bonus
-                        e = exp_minus32(abs(d)) if single else math.exp(-abs(d))
+                        e = kernel_exp_minus32(abs(d)) if single else math.exp(-abs(d))
                         past, now = select(d >= 0, one, e), select(d >= 0, e, one)
                         top = select(d >= 0, o, bonus)
                         below = past * q + now
                         y = (past * p + now * vj) / below
                         g = load(gy, at + j, _GY, _BACKWARD) / below
                         # r is never below k, o + w and so on: every exponent here is negative but for rounding
-                        token = exp_minus32(max(r - kj, k.dtype.type(0))) if single else math.exp(kj - r)
-                        kept = exp_minus32(max(r - o - wj, k.dtype.type(0))) if single else math.exp(o + wj - r)
+                        token = kernel_exp_minus32(max(r - kj, k.dtype.type(0))) if single else math.exp(kj - r)
+                        kept = kernel_exp_minus32(max(r - o - wj, k.dtype.type(0))) if single else math.exp(o + wj - r)
                         direct = now * g * (vj - y)
                         store(gv, at + j, now * g + token * a, _GV, _BACKWARD)
                         store(gk, at + j, direct + token * (a * vj + b), _GK, _BACKWARD)
@@ -151,7 +151,7 @@ def _backward_kernel(single: bool) -> Callable[..., None]:
                         store(gww, j, load(gww, j, _GW, _BACKWARD) + kept * (a * p + b * q), _GW, _BACKWARD)
                         later = r - wj
                         d = top - later
-                        e = exp_minus32(abs(d)) if single else math.exp(-abs(d))
+                        e = kernel_exp_minus32(abs(d)) if single else math.exp(-abs(d))
                         new, old = select(d >= 0, e, one), select(d >= 0, one, e)
                         store(aa, j, new * g + old * a, _A, _BACKWARD)
                         store(bb, j, old * b - new * g * y, _B, _BACKWARD)
