@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import ranvier
 from ranvier.layers.qcfs import QCFS
+from ranvier.layers.quant import weight_size
 from ranvier.models import MODELS, create_model, describe_models, model_card, trainable_params
 from ranvier.neurons import Neuron
 from ranvier.state import Stateful
@@ -32,7 +33,7 @@ def test_the_card_is_that_of_the_model(registered: str) -> None:
     count = sum(p.numel() for p in left_out) if "without the decays of the neurons" in card.counting else 0
     if "without the ceilings of activations" in card.counting:
         count += sum(isinstance(m, QCFS) for m in model.modules())
-    assert trainable_params(registered) == card.params + count
+    assert weight_size(model).params == card.params + count
     assert model.card is card
     if card.task == "language":
         assert (model.num_classes, card.T) == (card.num_classes, card.input_shape[0])
