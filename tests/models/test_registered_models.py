@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import ranvier
 from ranvier.layers.qcfs import QCFS
 from ranvier.layers.quant import weight_size
-from ranvier.models import MODELS, create_model, describe_models, model_card, trainable_params
+from ranvier.models import MODELS, create_model, describe_models, model_card
 from ranvier.neurons import Neuron
 from ranvier.state import Stateful
 

@@ -28,7 +28,7 @@ def _parameter(name: str, value: Parameter, valid: Callable[[Any], Any], expecte
 
 
 def _checked(name: str, value: Parameter, valid: Callable[[Any], Any], expected: str) -> Tensor:
-    """A new tensor where `value` is, of the default dtype; a number is on the CPU. `valid` takes numbers and tensors."""
+    """A new tensor where `value` is, of the default dtype (a number: on the CPU). `valid` takes numbers and tensors."""
     dtype = torch.get_default_dtype()
     if isinstance(value, int | float):
         given = torch.tensor(value, dtype=dtype, device="cpu")
