@@ -44,7 +44,7 @@ def pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
             if sys.byteorder == "big":
                 flat = flat.reshape(-1, tensor.element_size())[:, ::-1].reshape(-1)
             for begin in range(0, len(flat), _PIECE):
-                yield memoryview(flat[begin : begin + _PIECE])
+                yield flat[begin : begin + _PIECE].data
 
 
 def write_tensors(file: IO[bytes], tensors: Mapping[str, Tensor]) -> str:
