@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
 
 from ranvier.errors import ArgumentError, UnknownNameError, nearest
@@ -52,10 +53,20 @@ class Registry(Mapping[str, V], Generic[V]):
 
 def check_keywords(target: Callable[..., Any], given: Mapping[str, Any], what: str) -> None:
     """Raise `ArgumentError` for the first keyword in `given` that `target` does not take, naming the nearest one."""
-    parameters = inspect.signature(target).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+    if not given:
         return
-    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"]
+    known = (_keywords if isinstance(target, Hashable) else _keywords.__wrapped__)(target)
+    if known is None:
+        return
     for keyword in given:
         if keyword not in known:
             raise ArgumentError(f"{what} takes no argument {keyword!r}{nearest(keyword, known)}")
+
+
+@lru_cache(maxsize=1024)  # nets ask for every neuron of theirs
+def _keywords(target: Callable[..., Any]) -> tuple[str, ...] | None:
+    """What `target` takes by name; None where it takes any."""
+    parameters = inspect.signature(target).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -132,17 +133,40 @@ def small() -> Callable[..., nn.Module]:
     return small_model
 
 
+def _streaming_model(name: str) -> nn.Module:
+    model = lively(small_model(name)).double().train()
+    with torch.no_grad():
+        model(input_of(model, 4, 4))
+    return model.eval()
+
+
+@cache
+def _made_once(name: str) -> nn.Module:
+    return _streaming_model(name)
+
+
 @pytest.fixture
 def streaming_model() -> Callable[[str], nn.Module]:
     """Makes a small registered model in float64 evaluation mode whose neurons fire."""
+    return _streaming_model
+
+
+@pytest.fixture
+def unchanged_model() -> Iterator[Callable[[str], nn.Module]]:
+    """The same for tests that leave the model as it is: made once for all of them."""
+    given: list[tuple[nn.Module, dict[str, Tensor]]] = []
 
     def make(name: str) -> nn.Module:
-        model = lively(small_model(name)).double().train()
-        with torch.no_grad():
-            model(input_of(model, 4, 4))
-        return model.eval()
+        torch.manual_seed(0)
+        model = _made_once(name)
+        torch.manual_seed(1)  # the same input whether it was made now or before
+        given.append((model, {key: value.clone() for key, value in model.state_dict().items()}))
+        return model
 
-    return make
+    yield make
+    for model, before in given:
+        assert not model.training and all(p.grad is None for p in model.parameters())
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @pytest.fixture

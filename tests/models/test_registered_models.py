@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import random
 from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import ranvier
 from ranvier.layers.qcfs import QCFS
-from ranvier.models import MODELS, create_model, describe_models, model_card, trainable_params
+from ranvier.layers.quant import weight_size
+from ranvier.models import MODELS, create_model, describe_models, model_card
 from ranvier.neurons import Neuron
 from ranvier.state import Stateful
 
@@ -32,7 +32,7 @@ def test_the_card_is_that_of_the_model(registered: str) -> None:
     count = sum(p.numel() for p in left_out) if "without the decays of the neurons" in card.counting else 0
     if "without the ceilings of activations" in card.counting:
         count += sum(isinstance(m, QCFS) for m in model.modules())
-    assert trainable_params(registered) == card.params + count
+    assert weight_size(model).params == card.params + count
     assert model.card is card
     if card.task == "language":
         assert (model.num_classes, card.T) == (card.num_classes, card.input_shape[0])
@@ -65,30 +65,27 @@ def test_every_parameter_gets_a_gradient(architecture: str, streaming_model: Mak
         assert parameter.grad.count_nonzero() > 0, f"{name} is dead"
 
 
-def test_stream_in_any_chunks_is_the_full_pass(architecture: str, streaming_model: Make, random_input: Input) -> None:
+def test_stream_in_any_chunks_is_the_full_pass(architecture: str, unchanged_model: Make, random_input: Input) -> None:
     if not model_card(architecture).streams:
         pytest.skip("looks at all steps at once")
-    model = streaming_model(architecture)
+    model = unchanged_model(architecture)
     x = random_input(model, 7, 2)
+    # another one for every model: two chunks of two steps or more, two of one step, and the same in another order
+    chunks = random.Random(architecture).sample([1, 2, 1, 3], 4)
     with torch.no_grad():
         full = model(x)
         assert full.std() > 0
-
-        @settings(max_examples=5)
-        @given(cuts=st.sets(st.integers(1, 6)))
-        def check(cuts: set[int]) -> None:
+        for sizes in (chunks, [chunks[-1], *chunks[:-1]]):
             with ranvier.carry(model) as memory:
-                parts = [model(chunk) for chunk in x.tensor_split(sorted(cuts))]
+                parts = [model(chunk) for chunk in x.split(sizes)]
             assert len(memory) > 0 or not any(isinstance(m, Stateful) for m in model.modules())
             torch.testing.assert_close(torch.cat(parts), full, rtol=0, atol=1e-12)
 
-        check()
 
-
-def test_output_does_not_depend_on_later_input(architecture: str, streaming_model: Make, random_input: Input) -> None:
+def test_output_does_not_depend_on_later_input(architecture: str, unchanged_model: Make, random_input: Input) -> None:
     if not model_card(architecture).streams:
         pytest.skip("looks at all steps at once")
-    model = streaming_model(architecture)
+    model = unchanged_model(architecture)
     x, later = random_input(model, 5, 2), random_input(model, 5, 2)
     with torch.no_grad():
         y, other = model(x), model(torch.cat([x[:3], later[3:]]))
@@ -96,8 +93,8 @@ def test_output_does_not_depend_on_later_input(architecture: str, streaming_mode
     assert not torch.equal(other[3:], y[3:])
 
 
-def test_samples_and_calls_are_independent(architecture: str, streaming_model: Make, random_input: Input) -> None:
-    model = streaming_model(architecture)
+def test_samples_and_calls_are_independent(architecture: str, unchanged_model: Make, random_input: Input) -> None:
+    model = unchanged_model(architecture)
     x = random_input(model, 3, 5)
     with torch.no_grad():
         y = model(x)
@@ -105,21 +102,20 @@ def test_samples_and_calls_are_independent(architecture: str, streaming_model: M
         assert torch.equal(model(x), y)
 
 
-def test_static_images_are_repeated(architecture: str, streaming_model: Make, random_input: Input) -> None:
+def test_static_images_are_repeated(architecture: str, unchanged_model: Make, random_input: Input) -> None:
     if model_card(architecture).task == "language":
         pytest.skip("takes tokens")
-    model = streaming_model(architecture)
+    model = unchanged_model(architecture)
     x = random_input(model, None, 2)
     with torch.no_grad():
         torch.testing.assert_close(model(x), model(x.expand(4, *x.shape)), rtol=0, atol=1e-12)
 
 
-def test_copies_and_pickles(architecture: str, streaming_model: Make, random_input: Input) -> None:
-    model = streaming_model(architecture)
+def test_copies_and_pickles(architecture: str, unchanged_model: Make, random_input: Input) -> None:
+    model = unchanged_model(architecture)
     x = random_input(model, 3, 2)
     with torch.no_grad():
         y = model(x)
-        assert torch.equal(copy.deepcopy(model)(x), y)
         sent = pickle.loads(pickle.dumps(model))
         assert torch.equal(sent(x), y)
         with ranvier.carry(model):

@@ -82,4 +82,5 @@ def check(kind: str, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    mp.spawn(run, args=(int(sys.argv[1]), sys.argv[2:]), nprocs=2)
+    # not spawned: each process would take seconds to import PyTorch
+    mp.start_processes(run, args=(int(sys.argv[1]), sys.argv[2:]), nprocs=2, start_method="fork")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -18,6 +19,7 @@ from ranvier.train.checkpoint import (
     optimizer_tensors,
     restore_module,
     restore_optimizer,
+    save_weights,
     to_bytes,
 )
 from ranvier.train.files import RunError
@@ -29,16 +31,24 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_tensors_of_every_layout_survive() -> None:
+def test_tensors_of_every_layout_survive(tmp_path: Path) -> None:
     base = torch.randn(4, 6)
     tensors = {
         "transposed": base.t(), "view": base[1:], "same": base, "scalar": torch.tensor(3.0), "empty": torch.zeros(0, 2),
-        "integers": torch.arange(3), "flags": torch.tensor([True]), "half": base.bfloat16(),
+        "integers": torch.arange(3), "flags": torch.tensor([True]), "half": base.bfloat16(), "µ\"": base.int(),
+        "large": torch.randn(300, 1001).t(), "byte": base.to(torch.uint8), "small": base.to(torch.float8_e5m2),
+        "wide": base.double(),
     }  # fmt: skip
     again = from_bytes(to_bytes(tensors), "here")
     for name, tensor in tensors.items():
         assert again[name].dtype == tensor.dtype
-        assert torch.equal(again[name], tensor)
+        assert torch.equal(again[name].double(), tensor.double())
+    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    assert to_bytes(tensors) == safetensors.torch.save(copies)
+    save_weights(tmp_path / "x", tensors)
+    assert (tmp_path / "x").read_bytes() == to_bytes(tensors)
+    with pytest.raises(CheckpointError, match=r"tensor 'z' cannot be written: .*complex128"):
+        to_bytes({"z": torch.zeros(1, dtype=torch.complex128)})
 
 
 def test_newest_and_best_are_kept(tmp_path: Path) -> None:

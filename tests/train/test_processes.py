@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tests.warm import with_trainer
 
 from ranvier.train import Recipe, fit, read_journal
+
+
+def test_a_spawned_process_does_not_import_all_of_torchmetrics() -> None:
+    from ranvier.train.launcher import Launcher
+
+    sent = pickle.dumps(Launcher(SimpleNamespace(), "spawn")._wrapping_function)  # pyright: ignore[reportArgumentType]
+    program = (
+        "import pickle, sys; pickle.loads(bytes.fromhex(sys.argv[1])); "
+        "assert 'lightning_fabric' in sys.modules; assert 'torchmetrics' not in sys.modules"
+    )
+    done = with_trainer().run(program, sent.hex())
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ UNSHARDED = "gpt" if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7) 
 
 MODELS: dict[str, Any] = {
     "conv": {"name": "spiking_conv_net", "args": {"T": 2, "channels": [4, 8], "hidden": 8}},
-    "transformer": {"name": "spikformer", "args": {"T": 2, "embed_dim": 16, "num_heads": 2, "depth": 2}},
+    "transformer": {"name": "spikformer", "args": {"T": 2, "embed_dim": 16, "num_heads": 2, "depth": 1}},
     "gpt": {"name": "spike_gpt_41m", "args": {"n_layer": 2, "n_embd": 16, "dropout": 0.0, "init": "torch_default"}},
 }
 SPAM = {"reset_interval": 4, "warmup_steps": 2, "grace_steps": 1}

@@ -22,17 +22,34 @@ Reset = Literal["hard", "soft"]
 Parameter = float | Tensor
 
 
-def _parameter(name: str, value: Parameter, valid: Callable[[Tensor], Tensor], expected: str) -> Tensor:
+def _parameter(name: str, value: Parameter, valid: Callable[[Any], Any], expected: str) -> Tensor:
     """`value` as a 0-D or 1-D tensor on the default device, checked on the CPU (so that meta devices work)."""
-    given = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=None if isinstance(value, Tensor) else "cpu")
-    if given.dim() > 1 or given.numel() == 0 or not bool((valid(given) & given.isfinite()).all()):
+    return _placed(_checked(name, value, valid, expected))
+
+
+def _checked(name: str, value: Parameter, valid: Callable[[Any], Any], expected: str) -> Tensor:
+    """A new tensor where `value` is, of the default dtype (a number: on the CPU). `valid` takes numbers and tensors."""
+    dtype = torch.get_default_dtype()
+    if isinstance(value, int | float):
+        given = torch.tensor(value, dtype=dtype, device="cpu")
+        rounded = given.item()
+        fits = valid(rounded) and math.isfinite(rounded)
+    else:
+        given = torch.as_tensor(value, dtype=dtype, device=None if isinstance(value, Tensor) else "cpu")
+        given = given.detach().clone()
+        fits = given.dim() <= 1 and given.numel() > 0 and bool((valid(given) & given.isfinite()).all())
+    if not fits:
         raise ArgumentError(f"{name} must be {expected} or a 1-D tensor of them, got {given.tolist()!r}")
-    here = torch.empty(0).device  # PyTorch 2.6's get_default_device knows no `with torch.device`
-    return given.detach().clone().to(here)
+    return given
+
+
+def _placed(made: Tensor) -> Tensor:
+    """`made` on the default device."""
+    return made.to(torch.empty(0).device)  # PyTorch 2.6's get_default_device knows no `with torch.device`
 
 
 def _decay_of(tau: Parameter) -> Tensor:
-    return 1 / _parameter("tau", tau, lambda t: t >= 1, "a number >= 1 (in steps)")
+    return _placed(1 / _checked("tau", tau, lambda t: t >= 1, "a number >= 1 (in steps)"))
 
 
 class LeakyNeuron(Neuron):

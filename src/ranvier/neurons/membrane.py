@@ -74,7 +74,7 @@ class MembraneNeuron(Neuron):
             self.register_buffer("threshold", theta, persistent=theta.dim() > 0)
 
     def constant(
-        self, name: str, value: Parameter, valid: Callable[[Tensor], Tensor], expected: str
+        self, name: str, value: Parameter, valid: Callable[[Any], Any], expected: str
     ) -> None:  # fmt: skip
         """Keep `value` as the attribute `name`: a number as it is, a tensor as a buffer."""
         checked = _parameter(name, value, valid, expected)

@@ -26,12 +26,21 @@ def over_range(kernel: Callable[[int, int], Any], active: np.ndarray) -> None:
 
     `active` says how many columns each step has, never more than the step before; its sum decides how many threads pay.
     """
-    size, work = int(active[0]), int(active.sum())
-    threads = min(torch.get_num_threads(), max(1, work // MIN_WORK), max(1, size // ALIGN))
+    size, threads = int(active[0]), torch.get_num_threads()
+    if threads > 1:
+        threads = min(threads, max(1, int(active.sum()) // MIN_WORK), max(1, size // ALIGN))
     if threads == 1:
         kernel(0, size)
         return
     run_together([partial(kernel, lo, hi) for lo, hi in equal_shares(active, threads)])
+
+
+def over_columns(kernel: Callable[[int, int], Any], size: int, steps: int) -> None:
+    """`over_range` where every one of `steps` steps has `size` columns."""
+    if torch.get_num_threads() == 1 or size * steps < 2 * MIN_WORK:
+        kernel(0, size)
+    else:
+        over_range(kernel, np.full(steps, size))
 
 
 def in_slices(kernel: Callable[[int, int], Any], size: int, work: int) -> None:

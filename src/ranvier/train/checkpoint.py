@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, optim
 
 from ranvier.errors import CheckpointError
-from ranvier.files import TEMPORARY, write_bytes
-from ranvier.train.files import explained, write_folder, write_json
+from ranvier.files import TEMPORARY, replacing
+from ranvier.train.files import explained, new_folder, synced, write_json
 from ranvier.train.sharding import part_like, whole
+from ranvier.train.tensor_file import pieces, write_tensors
 
 _GROUP = "group"
 TENSORS, NUMBERS, POINTER = "tensors.safetensors", "state.json", "latest.json"
@@ -24,10 +25,7 @@ FORMAT = 1
 
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """A safetensors file of copies on the CPU."""
-    from safetensors.torch import save
-
-    # contiguous() alone may return a view of memory that another entry shares, which safetensors refuses
-    return save({name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()})
+    return b"".join(pieces(tensors))
 
 
 def from_bytes(content: bytes, where: str | Path) -> dict[str, Tensor]:
@@ -51,10 +49,11 @@ class CheckpointFolder:
         """Add the checkpoint of `step`, point to it, then remove all others but that of `best_step`."""
         with explained(f"write a checkpoint in {self.folder} (the run can be continued from the one before)"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            content = to_bytes(tensors)
-            head = {"format": FORMAT, "step": step, "sha256": hashlib.sha256(content).hexdigest()}
-            text = json.dumps({**head, **numbers}, indent=1, allow_nan=False)
-            write_folder(self.folder / _name(step), {TENSORS: content, NUMBERS: text.encode()})
+            with new_folder(self.folder / _name(step)) as temporary:
+                with synced(temporary / TENSORS) as file:
+                    head = {"format": FORMAT, "step": step, "sha256": write_tensors(file, tensors)}
+                with synced(temporary / NUMBERS) as file:
+                    file.write(json.dumps({**head, **numbers}, indent=1, allow_nan=False).encode())
             best = None if best_step is None else _name(best_step)
             write_json(self.folder / POINTER, {"latest": _name(step), "best": best})
             self._prune({_name(step), best})
@@ -106,8 +105,8 @@ class CheckpointFolder:
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a state dict as one safetensors file."""
-    with explained(f"write {path}"):
-        write_bytes(path, to_bytes(tensors))
+    with explained(f"write {path}"), replacing(path) as temporary, open(temporary, "wb") as file:
+        file.writelines(pieces(tensors))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ranvier.errors import RanvierError
 from ranvier.files import TEMPORARY, sync_folder, write_bytes
@@ -34,15 +34,15 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make `folder` appear with these files in it, all or nothing; an older folder of that name is replaced."""
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give the block a folder to fill, which becomes `folder` when the block ends: all or nothing.
+
+    An older folder of that name is replaced. The files are to be `synced`.
+    """
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=TEMPORARY))
     try:
-        for name, content in files.items():
-            with open(temporary / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+        yield temporary
         sync_folder(temporary)
         os.chmod(temporary, 0o755)
         if folder.exists():  # left behind by a run that was stopped before it could point to it
@@ -52,3 +52,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def synced(path: Path) -> Iterator[IO[bytes]]:
+    """A new file to write, which survives a power cut once the block has ended."""
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())

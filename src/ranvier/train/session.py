@@ -308,7 +308,7 @@ class Session:
         """The selected weights, and the only place that asks for the test part."""
         net = self._evaluated()
         best = self.at.best
-        if best is not None:
+        if best is not None and best.step != self.at.step:  # or it is the net that was just evaluated
             restore_module(net, self.snapshot.weights_of_best(), "the best checkpoint")
         if self.rank == 0:
             save_weights(self.folder.out / WEIGHTS, net.state_dict())

@@ -12,10 +12,12 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning_fabric.strategies.strategy import _BackwardSyncControl
 from torch import nn
 
 from ranvier.errors import ConfigError
+from ranvier.train.launcher import Launcher
 from ranvier.train.recipe import TrainSection
 from ranvier.train.sharding import shard
 
@@ -101,12 +103,16 @@ def build_fabric(train: TrainSection) -> Fabric:
             f"is {train.nodes * train.devices}"
         )
     try:
-        return Fabric(
+        fabric = Fabric(
             accelerator=train.accelerator, devices=train.devices, num_nodes=train.nodes, strategy=_strategy(train),
             precision=train.precision,
         )  # fmt: skip
     except (ValueError, RuntimeError, ImportError, TypeError) as error:
         raise ConfigError(f"train: this machine cannot do that ({' '.join(str(error).split())})") from error
+    strategy = cast("Any", fabric.strategy)
+    if isinstance(strategy.launcher, _MultiProcessingLauncher):
+        strategy._launcher = Launcher(strategy, cast("Any", strategy.launcher)._start_method)
+    return fabric
 
 
 def _strategy(train: TrainSection) -> Any:

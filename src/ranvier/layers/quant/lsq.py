@@ -130,11 +130,13 @@ class LSQ(nn.Module):
         if self.bits == 1:
             return
         w = weight.detach().float() if weight.dtype in (torch.float16, torch.bfloat16) else weight.detach()
-        if self.init == "mean":
+        if w.is_meta:  # PyTorch takes milliseconds to work out that these have no value
+            first = w.new_empty(())
+        elif self.init == "mean":
             first = 2 * w.abs().mean() / math.sqrt(self.high)
         else:
             first = w.abs().amax() / self.high
-        first = first.clamp_min(_SMALLEST_STEP)
+        first = first if w.is_meta else first.clamp_min(_SMALLEST_STEP)
         steps = first.expand(w.shape[0] if self.per_channel else 1).clone()
         if self.alpha is not None and self.alpha.shape == steps.shape:
             self.alpha.copy_(steps)
