@@ -14,6 +14,7 @@ from torch import Tensor
 import ranvier
 from ranvier.neurons import LIF, NEURONS, Neuron, build
 from ranvier.ops.step_scan import explain, op, plan_key
+from ranvier.ops.step_scan.plan import make_plan
 from ranvier.state import State, carry
 
 Dtype = torch.dtype
@@ -252,3 +253,15 @@ def test_nan_stays_in_its_neuron_and_an_empty_batch_passes() -> None:
     empty = torch.zeros(4, 0, 3, requires_grad=True)
     neuron(empty).sum().backward()
     assert empty.grad is not None and empty.grad.shape == empty.shape
+
+
+@TRACER_WARNING
+@pytest.mark.parametrize("name", sorted(USER_NEURONS))
+def test_inference_shares_the_forward_kernel_of_training(name: str) -> None:
+    neuron = copy.deepcopy(USER_NEURONS[name]).double()
+    states = len(neuron.initial_state(torch.zeros(SHAPE[1:])))
+    training, inference = (
+        make_plan(neuron, SHAPE[1:], states, torch.float64, torch.device("cpu"), graded) for graded in (True, False)
+    )
+    assert training.source == inference.source
+    assert training.backward_source and not inference.backward_source

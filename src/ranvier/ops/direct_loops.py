@@ -269,8 +269,7 @@ def loop(body: Callable[..., None]) -> Any:
     """`body(F, j, ...)` as a loop for kernels: `loop(n, ...)` runs it for j from 0 to n − 1, n ≥ 0.
 
     The other arguments are arrays, integers, floats and booleans. `F(x)` is the constant x in the precision of the
-    first array. What is
-    written through one array must not be touched through another.
+    first array. What is written through one array must not be touched through another.
     """
 
     def define(typingctx: Any, n: Any, *args: Any) -> Any:

@@ -20,8 +20,9 @@ def forward(
     `[T, M]`, a state `[M]`, a leaf `[M]` or one element; all contiguous in the working dtype. With `rows`, `x` and
     `spikes` lie as it says, and `borders` has `rows.kept` elements for every state."""
     kernel = plan.module.forward
+    read = [leaves[i] for i in plan.forward_leaves]
     rows = even(*x.shape, borders.numel() > 0) if rows is None else rows
-    arrays = [t.view(-1).numpy() for t in (x, *states, *leaves, spikes, last, borders)]
+    arrays = [t.view(-1).numpy() for t in (x, *states, *read, spikes, last, borders)]
     over_range(lambda lo, hi: kernel(*arrays, rows.first, rows.active, rows.saved, lo, hi), rows.active)
 
 
@@ -31,7 +32,7 @@ def backward(
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
     """Gradients of `x` `[T, M]` and of the initial states `[M]`, and the sums over time that the parameters' gradients
     are made of `[M]`; arguments as in `forward`."""
-    kernel = plan.module.backward
+    kernel = plan.backward_module.backward
     rows = even(*x.shape) if rows is None else rows
     size = int(rows.active[0])
     gx = empty_like(x)

@@ -1,4 +1,4 @@
-"""Print a divided step as Numba source: a forward and a backward kernel over blocks of columns.
+"""Print a divided step as Numba source: modules with a forward and with a backward kernel over blocks of columns.
 
 Time runs outside, columns inside, so that the inner loop is vector code; each is a function of its own (see
 `ranvier.ops.direct_loops`). Forward keeps the states of a block in the first-level cache and saves them at every 32nd
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ranvier.ops.leaky_scan.chunks import CHUNK
 from ranvier.ops.step_scan.errors import CannotFuse
 from ranvier.ops.step_scan.expressions import COSTLY, Value, in_order
-from ranvier.ops.step_scan.partition import Parts
+from ranvier.ops.step_scan.partition import Leaf, Parts
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
@@ -58,11 +58,13 @@ class _Body:
 
     def __init__(self, single: bool, sources: Mapping[str, str], given: Mapping[int, str] | None = None) -> None:
         self.single, self.sources, self.given = single, sources, given or {}
+        self.numbers: dict[int, int] = {}
 
     def _text(self, v: Value) -> str:
         if v.op == "constant":
             return f"F({v.number!r})" if math.isfinite(v.number) else f'F("{v.number}")'
-        return f"t{v.index}"
+        # Counted as they come: the same equations have the same text, whatever else was traced with them.
+        return f"t{self.numbers.setdefault(v.index, len(self.numbers))}"
 
     def _line(self, v: Value) -> str:
         if v.index in self.given:
@@ -84,7 +86,8 @@ class _Body:
         out: list[str] = []
         for v in in_order(results.values(), frozenset(self.given)):
             if v.op != "constant":
-                out.append(f"t{v.index} = {self._line(v)}")
+                line = self._line(v)
+                out.append(f"{self._text(v)} = {line}")
         return out + [key.replace("{}", self._text(v)) for key, v in results.items()]
 
 
@@ -112,19 +115,26 @@ def _indent(lines: Iterable[str], levels: int) -> list[str]:
     return ["    " * levels + line for line in lines]
 
 
-def _leaves(parts: Parts) -> tuple[list[str], dict[str, str]]:
+def forward_leaves(parts: Parts) -> list[int]:
+    """Which of the leaves the forward kernel reads; it takes no others."""
+    read = {v.name for v in in_order([parts.spike, *parts.new_states]) if v.op in ("input", "flag")}
+    return [i for i, leaf in enumerate(parts.leaves) if leaf.name in read]
+
+
+def _leaves(leaves: Sequence[Leaf]) -> tuple[list[str], dict[str, str]]:
     """Loads before the loops for uniform leaves, loads inside for the others."""
-    first = [f"{leaf.name}_ = {leaf.name}[0]" for leaf in parts.leaves if leaf.uniform]
-    inner = {leaf.name: f"{leaf.name}[start + j]" for leaf in parts.leaves if not leaf.uniform}
-    return first, {**inner, **{leaf.name: f"{leaf.name}_" for leaf in parts.leaves if leaf.uniform}}
+    first = [f"{leaf.name}_ = {leaf.name}[0]" for leaf in leaves if leaf.uniform]
+    inner = {leaf.name: f"{leaf.name}[start + j]" for leaf in leaves if not leaf.uniform}
+    return first, {**inner, **{leaf.name: f"{leaf.name}_" for leaf in leaves if leaf.uniform}}
 
 
 def _forward(parts: Parts, single: bool) -> list[str]:
     states = range(len(parts.new_states))
-    names = ["x", *(f"i{k}" for k in states), *(leaf.name for leaf in parts.leaves), "s", "last", "borders"]
+    leaves = [parts.leaves[i] for i in forward_leaves(parts)]
+    names = ["x", *(f"i{k}" for k in states), *(leaf.name for leaf in leaves), "s", "last", "borders"]
     scratch = [f"v{k}" for k in states]
-    loop = _Loops("forward", [*names, *scratch], [*_NUMBERS, *(f"{leaf.name}_" for leaf in parts.leaves)])
-    first, sources = _leaves(parts)
+    loop = _Loops("forward", [*names, *scratch], [*_NUMBERS, *(f"{leaf.name}_" for leaf in leaves)])
+    first, sources = _leaves(leaves)
     sources |= {"x": "x[at + j]"} | {f"s{k}": f"v{k}[j]" for k in states}
     body = _Body(single, sources).lines(
         {"s[at + j] = {}": parts.spike} | {f"v{k}[j] = {{}}": v for k, v in enumerate(parts.new_states)}
@@ -168,7 +178,7 @@ def _backward(parts: Parts, single: bool) -> list[str]:
     rows = [*(f"h{k}" for k in states), *(f"e{k}" for k in range(len(kept)))]
     scratch = [*rows, *(f"q{k}" for k in states)]
     loop = _Loops("backward", [*names, *scratch], [*_NUMBERS, *(f"{leaf.name}_" for leaf in parts.leaves)])
-    first, sources = _leaves(parts)
+    first, sources = _leaves(parts.leaves)
     sources |= {"x": "x[at + j]", "g": "gs[at + j]"}
     sources |= {f"s{k}": f"h{k}[row + j]" for k in states} | {f"q{k}": f"q{k}[j]" for k in states}
     again = _Body(single, sources).lines(
@@ -222,16 +232,23 @@ def _backward(parts: Parts, single: bool) -> list[str]:
     return [*loop.functions, *lines]
 
 
-def numba_source(parts: Parts, single: bool) -> str:
-    """The source of a module with `forward` and, for a trace with gradients, `backward`."""
-    width = _width(len(parts.new_states) + len(_kept(parts)))
+def _module(lines: list[str], rows: int, single: bool) -> str:
     head = [
         "import numba", "import numpy as np", "",
         "from ranvier.ops import direct_loops as m",
         "from ranvier.ops.vector_math import exp32, tanh32", "",
-        f"F = np.{'float32' if single else 'float64'}", f"W = {width}", f"C = {CHUNK}", "", "",
+        f"F = np.{'float32' if single else 'float64'}", f"W = {_width(rows)}", f"C = {CHUNK}", "", "",
     ]  # fmt: skip
-    lines = [*head, *_forward(parts, single)]
-    if parts.gx is not None:
-        lines += ["", "", *_backward(parts, single)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def forward_source(parts: Parts, single: bool) -> str:
+    """The source of a module with `forward`: the same for a trace with gradients and for one without."""
+    return _module(_forward(parts, single), len(parts.new_states), single)
+
+
+def backward_source(parts: Parts, single: bool) -> str:
+    """The source of a module with `backward`; empty for a trace without gradients."""
+    if parts.gx is None:
+        return ""
+    return _module(_backward(parts, single), len(parts.new_states) + len(_kept(parts)), single)

@@ -33,13 +33,14 @@ class Plan:
     dtype: torch.dtype
     device: str
     source: str
+    backward_source: str = ""  # where the kernels of a device are two modules, so that inference shares the first
 
     @cached_property
     def key(self) -> str:
         """A name that is the same in every process for the same equations."""
         parts = self.parts
         graphs = [g for g in (parts.before, parts.after) if g is not None]
-        pieces: list[object] = [self.source, self.names, parts.used, parts.graded, self.device]
+        pieces: list[object] = [self.source, self.backward_source, self.names, parts.used, parts.graded, self.device]
         pieces += [g.code for g in graphs]
         for graph in graphs:  # the code names its constants, but does not show them
             pieces += [graph.get_buffer(str(n.target)).tolist() for n in graph.graph.nodes if n.op == "get_attr"]
@@ -49,6 +50,18 @@ class Plan:
     def module(self) -> ModuleType:
         """The compiled source."""
         return module_of(self.source, _context(self.device))
+
+    @cached_property
+    def backward_module(self) -> ModuleType:
+        """The compiled source of the way back."""
+        return module_of(self.backward_source, _context(self.device))
+
+    @cached_property
+    def forward_leaves(self) -> list[int]:
+        """Which of the leaves the forward kernel takes."""
+        from ranvier.ops.step_scan.numba_source import forward_leaves
+
+        return forward_leaves(self.parts)
 
 
 def _context(device: str) -> str:
@@ -82,16 +95,16 @@ def make_plan(
     """Trace, divide and print a neuron's step. Raises `CannotFuse`."""
     like = torch.empty(0, dtype=dtype, device=device)
     trace = trace_step(neuron, step_shape, states, like, training)
-    parts = divide(trace, step_shape, dtype)
+    parts, single = divide(trace, step_shape, dtype), dtype == torch.float32
     if device.type == "cuda":
         from ranvier.ops.step_scan.triton_source import triton_source
 
-        source = triton_source(parts, dtype == torch.float32)
+        sources = (triton_source(parts, single),)
     else:
-        from ranvier.ops.step_scan.numba_source import numba_source
+        from ranvier.ops.step_scan.numba_source import backward_source, forward_source
 
-        source = numba_source(parts, dtype == torch.float32)
-    return Plan(parts, tuple(trace.names[i] for i in parts.used), dtype, device.type, source)
+        sources = forward_source(parts, single), backward_source(parts, single)
+    return Plan(parts, tuple(trace.names[i] for i in parts.used), dtype, device.type, *sources)
 
 
 def find_plan(
