@@ -1,6 +1,9 @@
-"""What the oldest supported versions cannot do, so that tests skip with the reason."""
+"""What the oldest supported versions cannot do, so that tests skip with the reason; imports that wait."""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,3 +34,13 @@ old_export = pytest.mark.skipif(
     reason="exporters of PyTorch 2.6 fail on batch norms and delays, in one error",
 )
 interpreted = pytest.mark.skipif(_old_interpreter(), reason="the interpreter of Triton 3.2 needs NumPy before 2.4")
+
+
+class Later:
+    """A module that is imported when something of it is first asked for: not by every process that collects tests."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)
