@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -24,6 +26,7 @@ from ranvier.measure.synaptic import (
 from ranvier.measure.tally import NeuronTally, NormTally, SynapticTally
 from ranvier.neurons import Neuron
 
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 _FUSED_ATTENTION = "_scaled_dot_product_"
 _HIDING = ("rnn", "lstm", "gru_", "_trilinear", "_native_multi_head", "_transformer_encoder", "_cdist", "_sparse_")
 _ARITHMETIC = re.compile(
@@ -144,11 +147,9 @@ class Counter(TorchDispatchMode):
         kwargs = kwargs or {}
         if self._quiet:
             return func(*args, **kwargs)
-        if func._schema.name.startswith("aten::"):  # inference mode sends composite ops whole
+        if _composite(func):  # inference mode sends these whole
             with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
+                return func.decompose(*args, **kwargs)
         output = func(*args, **kwargs)
         namespace, _, name = func._schema.name.partition("::")
         outputs = _tensors(output)
@@ -243,6 +244,19 @@ class Counter(TorchDispatchMode):
         tally = self.norms.setdefault(scope.name, NormTally(scope.name))
         tally.elements += output.numel()
         tally.folded &= self._lineage.source(x) is not None
+
+
+def _composite(func: Any) -> bool:
+    """Whether `func` is an operation of PyTorch that is made of others."""
+    compiled = _compiled_composite(func)
+    return compiled is True or (compiled is False and _COMPOSITE in func.py_kernels)
+
+
+@cache
+def _compiled_composite(func: Any) -> bool | None:
+    if not func._schema.name.startswith("aten::"):
+        return None
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
 
 
 def _written(argument: Any, value: Any) -> bool:
