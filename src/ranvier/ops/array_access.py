@@ -1,4 +1,4 @@
-"""Loads and stores that tell LLVM which arrays are apart.
+"""Loads, stores and choices for loops that Numba compiles: they tell LLVM which arrays are apart, and never branch.
 
 A loop over a dozen arrays vectorises only if no store can hit what another iteration loads. LLVM tests that at run time
 for at most eight pairs, then gives up. Here every access carries the number of its array as alias metadata; arrays with

@@ -296,7 +296,7 @@ def loop(body: Callable[..., None]) -> Any:
 
         return types.void(types.uint64, *args), codegen
 
-    return _intrinsic(define, body, ["typingctx", "n", *list(inspect.signature(body).parameters)[2:]])
+    return _intrinsic(define, body, ["typingctx", "_count", *list(inspect.signature(body).parameters)[2:]])
 
 
 def scalar(function: Callable[[Number], Number]) -> Any:
