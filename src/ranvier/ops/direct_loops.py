@@ -3,8 +3,8 @@
 """Inner loops of Numba kernels, written as LLVM instructions without the detour over Numba's type inference.
 
 A kernel compiles in less than half the time when Numba need not look at the arithmetic of its loops. The loop is vector
-code: its index does not wrap around, choices are no branches, and every access says which array it means, since LLVM
-tests at most eight pairs of arrays for overlap and gives up beyond.
+code: its index does not wrap around, choices are no branches, and every access says which array it means: LLVM
+would test them for overlap every time, and give up where there are too many.
 
 The body of a loop is a Python function that runs once, when the kernel is compiled: its numbers are `Number`s, whose
 arithmetic writes instructions, its arrays are `Array`s, and integers and booleans that are constant in the kernel
