@@ -1,8 +1,8 @@
 """Loads, stores and choices for loops that Numba compiles: they tell LLVM which arrays are apart, and never branch.
 
-A loop over a dozen arrays vectorises only if no store can hit what another iteration loads. LLVM tests that at run time,
-and gives up where there are too many pairs. Here every access carries the number of its array as alias metadata; arrays with
-different numbers never overlap, so nothing has to be tested.
+A loop over a dozen arrays vectorises only if no store can hit what another iteration loads. LLVM tests that at run
+time, and gives up where there are too many pairs. Here every access carries the number of its array as alias metadata;
+arrays with different numbers never overlap, so nothing has to be tested.
 """
 
 from __future__ import annotations
